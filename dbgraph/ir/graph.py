@@ -1,0 +1,165 @@
+"""The graph: nodes in topological order, one value each (SSA)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import prod
+
+from dbgraph.ir.region import Region, grid
+from dbgraph.ir.types import NO_ATTRS, Attrs, TensorType, Types
+from dbgraph.source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a node's output is divided, and where each tile stands.
+
+    Attributes:
+        splits: bounds per axis of the output; `(0, n)` where an axis is whole.
+        partitions: the partition of each tile, row-major.
+    """
+
+    splits: tuple[tuple[int, ...], ...]
+    partitions: tuple[int, ...]
+
+    @staticmethod
+    def whole(shape: tuple[int, ...], partition: int) -> Cut:
+        return Cut(tuple((0, n) for n in shape), (partition,))
+
+    @property
+    def pieces(self) -> tuple[int, ...]:
+        """Number of ranges per axis."""
+        return tuple(len(s) - 1 for s in self.splits)
+
+    @property
+    def count(self) -> int:
+        return prod(self.pieces)
+
+    def box(self, index: int) -> Region:
+        """The region of the tile with a row-major index."""
+        bounds = []
+        for s in reversed(self.splits):
+            index, i = divmod(index, len(s) - 1)
+            bounds.append((s[i], s[i + 1]))
+        return Region(tuple(reversed(bounds)))
+
+    def tiles(self) -> Iterator[tuple[Region, int]]:
+        return zip(grid(self.splits), self.partitions, strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What the user fixed for a layer: it stays fixed through every pass.
+
+    Attributes:
+        partitions: where the layer stands, from `with dbg.partition(…)`; empty: anywhere.
+        pieces: (axis of the output, number of pieces), from `cut={"rows": 2}`.
+        inner: (name of a reduced axis, number of pieces), from `cut={"inputs": 2}`.
+    """
+
+    partitions: tuple[int, ...] = ()
+    pieces: tuple[tuple[int, int], ...] = ()
+    inner: tuple[tuple[str, int], ...] = ()
+
+
+NO_PIN = Pin()
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation and its value.
+
+    Attributes:
+        name: of the value; unique in its graph.
+        op: a key of `dbgraph.ops.OPS`.
+        inputs: names of values.
+        type: of the value.
+        layer: the user's layer that it belongs to.
+        source: the user's line that declared it.
+        pin: what the user fixed.
+        cut: what the partition pass chose; None before it.
+        partition: where the node stands, once it is a tile.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    type: TensorType
+    attrs: Attrs = NO_ATTRS
+    layer: str = ""
+    source: Source | None = None
+    pin: Pin = NO_PIN
+    cut: Cut | None = None
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A value that leaves the graph, or one region of it.
+
+    Attributes:
+        kind: "loss" (the total, a scalar), "term" (one loss or penalty of several), "output",
+            or "gradient".
+        name: of the output, or of the parameter for a gradient.
+        region: the part of the whole that this value is.
+        value: the name of the node.
+    """
+
+    kind: str
+    name: str
+    region: Region
+    value: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A tuple of nodes in topological order, and the values that leave it."""
+
+    nodes: tuple[Node, ...]
+    results: tuple[Result, ...] = field(default=())
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    def __getitem__(self, name: str) -> Node:
+        return self.by_name[name]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def input_types(self, node: Node) -> Types:
+        by_name = self.by_name
+        return tuple(by_name[name].type for name in node.inputs)
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[Node, ...]]:
+        """For each value the nodes that read it, in order, each once."""
+        found: dict[str, dict[str, Node]] = {node.name: {} for node in self.nodes}
+        for node in self.nodes:
+            for name in node.inputs:
+                found[name][node.name] = node
+        return {name: tuple(nodes.values()) for name, nodes in found.items()}
+
+    @cached_property
+    def result_values(self) -> frozenset[str]:
+        """The values that leave the graph."""
+        return frozenset(result.value for result in self.results)
+
+    def live(self) -> Graph:
+        """Without the nodes that no result needs."""
+        needed = set(self.result_values)
+        for node in reversed(self.nodes):
+            if node.name in needed:
+                needed.update(node.inputs)
+        return replace(self, nodes=tuple(n for n in self.nodes if n.name in needed))
+
+
+def parameters(graph: Iterable[Node]) -> tuple[Node, ...]:
+    """The leaves that are parameters."""
+    return tuple(node for node in graph if node.op == "parameter")
