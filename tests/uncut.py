@@ -1,0 +1,72 @@
+"""The network on one machine, independent of every pass: node by node, and `jax.grad`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import dbgraph as dbg
+from dbgraph.initial import initial_values
+from dbgraph.ir.graph import Graph
+from dbgraph.ir.region import Region
+from dbgraph.kernels.table import KERNELS
+from dbgraph.ops import dynamic_names
+
+Arrays = Mapping[str, Any]
+
+
+def initial_parameters(network: dbg.Network) -> dict[str, np.ndarray]:
+    """All parameters, whole."""
+    return {
+        node.name: initial_values(
+            node.name,
+            node.attrs.tuple("init"),
+            network.seed,
+            node.type.shape,
+            Region.whole(node.type.shape),
+            node.type.dtype,
+        )
+        for node in network.graph
+        if node.op == "parameter"
+    }
+
+
+def evaluate(graph: Graph, parameters: Arrays, feeds: Arrays, step: int = 0) -> dict[str, Any]:
+    """Every value of a network's graph."""
+    values: dict[str, Any] = {**parameters, **feeds}
+    for node in graph:
+        if node.op == "clock":
+            values[node.name] = jnp.asarray((step, 0), jnp.int32)
+        elif node.name not in values:
+            dynamic = [jnp.asarray(node.attrs[name], jnp.int32) for name in dynamic_names(node)]
+            inputs = [values[name] for name in node.inputs]
+            values[node.name] = KERNELS[node.op](node.attrs, *inputs, *dynamic)
+    return values
+
+
+def results(
+    network: dbg.Network, parameters: Arrays, feeds: Arrays, step: int = 0
+) -> tuple[dict[str, float], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """(losses, outputs, gradients) of the whole batch."""
+    graph = network.graph
+    with jax.enable_x64(True):
+        chosen = {r.name: r.value for r in graph.results if r.kind in ("loss", "term")}
+        shown = {r.name: r.value for r in graph.results if r.kind == "output"}
+
+        def total(held: Arrays) -> Any:
+            values = evaluate(graph, held, feeds, step)
+            kept = ({n: values[v] for n, v in some.items()} for some in (chosen, shown))
+            return values[chosen["loss"]], tuple(kept)
+
+        if "loss" not in chosen:
+            values = evaluate(graph, parameters, feeds, step)
+            return {}, {name: np.asarray(values[value]) for name, value in shown.items()}, {}
+        differentiated = jax.jit(jax.value_and_grad(total, has_aux=True))
+        (_, (terms, seen)), gradients = differentiated(dict(parameters))
+        losses = {name: float(value) for name, value in terms.items()}
+        outputs = {name: np.asarray(value) for name, value in seen.items()}
+        return losses, outputs, {k: np.asarray(v) for k, v in gradients.items()}
