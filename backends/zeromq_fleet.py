@@ -1,0 +1,137 @@
+"""The workers' processes, as the driver sees them: started here, or listening on other hosts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from dbgraph.backends.hosts import Hosts, split_endpoint
+from dbgraph.backends.keys import KeyPair
+from dbgraph.backends.zeromq_worker import (
+    Settings,
+    end_process,
+    own_path,
+    read_report,
+    start_process,
+)
+from dbgraph.errors import UsageError
+
+ENDED = "its process ended"
+_LAST_PORT = 65535
+
+
+@dataclass(slots=True)
+class Member:
+    """One worker.
+
+    Attributes:
+        process: of a worker on this host; None where a user has started it.
+        answered: what it said of itself: "pid 4711 on host".
+    """
+
+    partition: int
+    endpoint: str = ""
+    process: subprocess.Popen[bytes] | None = None
+    answered: str = ""
+
+    def __str__(self) -> str:
+        if self.process is not None:
+            return f"partition {self.partition} (pid {self.process.pid} on this host)"
+        at = f"{self.answered}, {self.endpoint}" if self.answered else self.endpoint
+        return f"partition {self.partition} ({at})"
+
+    def ending(self) -> str:
+        """How a local process ended: "" where it is not known."""
+        if self.process is None:
+            return ""
+        try:
+            code = self.process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            return ""
+        return _ending(code)
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name if -code in signal.valid_signals() else "unknown"
+    out_of_memory = "; the system does that when memory runs out" if name == "SIGKILL" else ""
+    return f"killed by signal {-code} ({name}{out_of_memory})"
+
+
+def start_local(
+    count: int, key: KeyPair, job: bytes, *, machine: str, port: int, pin: bool
+) -> tuple[Member, ...]:
+    """Starts workers on this host, at ports that they choose or, with a port, from it on.
+
+    Raises UsageError where one can't start; ends the others then.
+    """
+    if port and port + count > _LAST_PORT:
+        raise UsageError(f"{count} ports from {port} on end beyond {_LAST_PORT}")
+    cores = sorted(os.sched_getaffinity(0)) if pin else []
+    members = tuple(Member(p) for p in range(count))
+    try:
+        for member in members:
+            p = member.partition
+            settings = Settings(
+                key.public,
+                key.secret,
+                f"tcp://127.0.0.1:{port + p if port else '*'}",
+                job=job.hex(),
+                machine=machine,
+                core=cores[p % len(cores)] if cores else -1,
+                path=own_path(),
+            )
+            member.process = start_process(settings, str(p), stdin=subprocess.PIPE)
+        for member in members:
+            assert member.process is not None
+            member.endpoint = read_report(member.process)
+    except BaseException:
+        end_all(members, grace_s=0)
+        raise
+    return members
+
+
+def listed(count: int, hosts: Hosts) -> tuple[Member, ...]:
+    """The first workers of a hosts file. Raises UsageError where there are too few."""
+    if len(hosts.workers) < count:
+        raise UsageError(
+            f"the plan has {count} partitions, the hosts file lists {len(hosts.workers)} workers",
+            hint="list one address for each partition",
+        )
+    for endpoint in hosts.workers:
+        split_endpoint(endpoint)
+    return tuple(Member(p, hosts.workers[p]) for p in range(count))
+
+
+def end_all(members: tuple[Member, ...], grace_s: float) -> None:
+    """Ends and reaps the local processes, all at once."""
+    for member in members:
+        if member.process is not None and member.process.stdin is not None:
+            with suppress(BrokenPipeError):
+                member.process.stdin.close()
+    for member in members:
+        if member.process is not None:
+            end_process(member.process, grace_s)
+
+
+def when_ended(
+    member: Member, call: Callable[[int, str], None]
+) -> tuple[int, Callable[[], bool]] | None:
+    """(file, what to do when it can be read): the pipe from a local worker closes with it."""
+    process = member.process
+    if process is None or process.stdout is None:
+        return None
+    descriptor = process.stdout.fileno()
+
+    def readable() -> bool:
+        if os.read(descriptor, 4096):
+            return True
+        call(member.partition, ENDED)
+        return False
+
+    return descriptor, readable

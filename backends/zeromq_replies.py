@@ -1,0 +1,124 @@
+"""The driver's waiting: one reply of each worker, or the error that ended one of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from dbgraph import errors
+from dbgraph.backends.zeromq_events import Arrived, Broken, Happening, Lost
+from dbgraph.backends.zeromq_fleet import ENDED, Member
+from dbgraph.backends.zeromq_link import Link
+from dbgraph.backends.zeromq_watch import Watch
+from dbgraph.errors import ClusterLostError, DbgraphError, RunError
+from dbgraph.ir.region import Region
+from dbgraph.results import Part, PartitionResult
+from dbgraph.source import Source
+from dbgraph.wire.messages import Box, Done, Failed, Message
+
+Kind = TypeVar("Kind", bound=Message)
+Reply = tuple[Kind, tuple[np.ndarray, ...]]
+
+_LOOK_S = 0.25
+
+
+class Waiter:
+    """Waits for the members of a job, and says what they wait for.
+
+    Args:
+        report_s, stall_s: see `Watch`.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        members: tuple[Member, ...],
+        report_s: float,
+        stall_s: float,
+        log: Callable[[str], None],
+    ) -> None:
+        self._link = link
+        self._members = members
+        self._report_s, self._stall_s = report_s, stall_s
+        self._log = log
+
+    def gather(self, kind: type[Kind], within_s: float = float("inf")) -> list[Reply[Kind]]:
+        """One reply of each member, by partition. Raises what the workers raised."""
+        watch = Watch(self._report_s, self._stall_s)
+        replies: dict[int, Reply[Kind]] = {}
+        end = time.monotonic() + within_s
+        while len(replies) < len(self._members):
+            happening = self._link.take(_LOOK_S)
+            if happening is None:
+                self._look(watch, [m for m in self._members if m.partition not in replies])
+            else:
+                peer, reply = self._reply(kind, happening)
+                replies[peer] = reply
+            if time.monotonic() > end:
+                late = [m for m in self._members if m.partition not in replies]
+                raise ClusterLostError(f"{late[0]} was not ready within {within_s:.0f} s")
+        return [replies[member.partition] for member in self._members]
+
+    def _reply(self, kind: type[Kind], happening: Happening) -> tuple[int, Reply[Kind]]:
+        match happening:
+            case Arrived(peer, parcel) if isinstance(parcel.message, kind):
+                return peer, (parcel.message, parcel.arrays)
+            case Arrived(peer, parcel) if isinstance(parcel.message, Failed):
+                raise _raised(peer, parcel.message)
+            case Arrived(peer, parcel):
+                raise RunError(f"partition {peer} sent {type(parcel.message).__name__}")
+            case Lost():
+                raise self._loss(happening)
+            case Broken(error):
+                raise error
+
+    def _look(self, watch: Watch, pending: list[Member]) -> None:
+        for member in pending:
+            beat, age_s = self._link.beat_of(member.partition)
+            if line := watch.line(member.partition, str(member), beat, age_s):
+                self._log(line)
+            if reason := watch.stuck(beat, age_s):
+                raise self._loss(Lost(member.partition, reason))
+
+    def _loss(self, lost: Lost) -> ClusterLostError:
+        member = self._members[lost.peer]
+        ending = member.ending() if lost.reason == ENDED else ""
+        hint = ""
+        if not member.answered and member.process is None:
+            hint = (
+                f"does `dbgraph worker --listen {member.endpoint} --key FILE` run there, with "
+                "the same key, and no other job?"
+            )
+        return ClusterLostError(f"{member} is lost: {ending or lost.reason}", hint=hint)
+
+
+def result_of(reply: Reply[Done]) -> PartitionResult:
+    """A partition's results from its message."""
+    done, arrays = reply
+    count = len(done.outputs)
+    return PartitionResult(
+        done.losses, _parts(done.outputs, arrays[:count]), _parts(done.gradients, arrays[count:])
+    )
+
+
+def _parts(boxes: tuple[Box, ...], arrays: tuple[np.ndarray, ...]) -> list[Part]:
+    return [(b.name, Region(b.bounds), a) for b, a in zip(boxes, arrays, strict=True)]
+
+
+def _raised(partition: int, failed: Failed) -> DbgraphError:
+    """The worker's exception as one of dbgraph's; its traceback is kept as a note."""
+    kind = getattr(errors, failed.error, None)
+    at = Source.parse(failed.at) if failed.at else None
+    who = f"partition {partition}"
+    where = f"{who}, {failed.instruction}" if failed.instruction else who
+    rule = failed.rule.removeprefix(f"{who}: ")
+    error: DbgraphError
+    if isinstance(kind, type) and issubclass(kind, DbgraphError):
+        error = kind(f"{where}: {rule}", at=at, hint=failed.hint)
+    else:
+        error = RunError(f"{where}: {failed.error}: {rule}", at=at, hint=failed.hint)
+    error.add_note(f"in the worker:\n{failed.trace}")
+    return error

@@ -1,0 +1,244 @@
+"""A worker's main thread: it runs the machine of one partition, and speaks with the others."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dbgraph.backends.zeromq_events import Arrived, Broken
+from dbgraph.backends.zeromq_job import state_in, state_out, unpack
+from dbgraph.backends.zeromq_link import Link
+from dbgraph.errors import DbgraphError
+from dbgraph.job import Job, Step
+from dbgraph.plan.plan import Plan
+from dbgraph.plan.program import Run as RunSegment
+from dbgraph.wire import Parcel
+from dbgraph.wire import messages as m
+from dbgraph.worker import Finished, Outgoing
+
+_SAY_GOODBYE_S = 2.0
+
+
+class Stopped(Exception):
+    """The driver said so."""
+
+
+class Progress:
+    """Where the main thread is; the I/O thread reads it for the heartbeats."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.since = time.monotonic()
+        self.doing = "starting"
+        self.waiting: Any = None
+
+    def moved(self, doing: str | None = None, waiting: Any = None) -> None:
+        self.count += 1
+        self.since = time.monotonic()
+        self.waiting = waiting
+        if doing is not None:
+            self.doing = doing
+
+
+class Service:
+    """One partition of one job.
+
+    Args:
+        machine: the name of the module with `Machine` (`dbgraph.machine`; tests have others).
+    """
+
+    def __init__(self, machine: str) -> None:
+        self.progress = Progress()
+        self.link: Link | None = None
+        self._module_name = machine
+        self._machine: Any = None
+        self._plan: Plan | None = None
+        self._partition = -1
+        self._early: list[tuple[m.Value, np.ndarray]] = []
+
+    # --- the I/O thread calls it ---
+
+    def beat(self) -> m.Heartbeat:
+        """Where the main thread is."""
+        progress = self.progress
+        since_s = time.monotonic() - progress.since
+        doing, waiting, awaited = self._instruction(), "", progress.waiting
+        if awaited is not None:
+            waiting = self._describe(awaited)
+        counters = dict(self.link.counters, resent=self.link.resent) if self.link else {}
+        return m.Heartbeat(progress.count, doing, waiting, since_s, counters)
+
+    def _describe(self, waiting: Any) -> str:
+        plan, link = self._plan, self.link
+        if plan is None or link is None:
+            return ""
+        heard_s = link.last_heard_s(plan.transfers[waiting.transfer].source)
+        return f"{self._machine.describe(waiting)} (last heard {heard_s:.1f} s ago)"
+
+    def _instruction(self) -> str:
+        """`RUN s3.0 (hidden1, hidden2)`: the current instruction with its layers."""
+        plan = self._plan
+        if plan is None:
+            return self.progress.doing
+        program = plan.programs[self._partition]
+        position = self._machine.position
+        if not 0 <= position < len(program.instructions):
+            return self.progress.doing
+        instruction = program.instructions[position]
+        if not isinstance(instruction, RunSegment):
+            return str(instruction)
+        nodes = program.segments[instruction.segment].nodes
+        layers = list(dict.fromkeys(layer for n in nodes if (layer := plan.graph[n].layer)))
+        names = ", ".join(layers[:4]) + (", …" if len(layers) > 4 else "")
+        return f"{instruction} ({names})" if names else str(instruction)
+
+    # --- the main thread ---
+
+    def run(self, link: Link) -> None:
+        """Serves until the driver says stop; tells the driver what fails."""
+        self.link = link
+        try:
+            # Imports jax: a second or so, while the I/O thread takes the job.
+            make = importlib.import_module(self._module_name).Machine
+            self._serve(link, make)
+        except Stopped:
+            link.acknowledge()
+        except Exception as error:
+            self._report(link, error)
+            raise
+
+    def _serve(self, link: Link, make: Callable[[Job, int], Any]) -> None:
+        while True:
+            self.progress.moved("idle")
+            parcel = self._next_order(link)
+            message = parcel.message
+            self.progress.moved(type(message).__name__.lower())
+            match message:
+                case m.Assign():
+                    self._partition = message.partition
+                case m.Ship():
+                    self._build(make, message, parcel.arrays)
+                    link.send(m.DRIVER, m.Ready(os.getpid(), socket.gethostname()))
+                case m.Load():
+                    self._load(message, parcel.arrays)
+                    link.send(m.DRIVER, m.Loaded())
+                case m.Run():
+                    self._step(link, message, parcel.arrays)
+                case m.Collect():
+                    state = self._machine.collect()
+                    boxes, scalars, arrays = state_out(state)
+                    link.send(m.DRIVER, m.Collected(state.step, boxes, scalars), arrays)
+                case _:
+                    raise RuntimeError(f"a worker got {type(message).__name__}")
+
+    def _next_order(self, link: Link) -> Parcel:
+        """The driver's next message; values that come early are kept."""
+        while True:
+            parcel = _arrived(link)
+            if isinstance(parcel.message, m.Value):
+                self._early.append((parcel.message, parcel.arrays[0]))
+            elif isinstance(parcel.message, m.Stop):
+                raise Stopped
+            else:
+                return parcel
+
+    def _build(
+        self, make: Callable[[Job, int], Any], ship: m.Ship, arrays: Sequence[np.ndarray]
+    ) -> None:
+        blobs = {name: a.tobytes() for name, a in zip(ship.names, arrays, strict=True)}
+        self._job: Job = unpack(blobs)
+        self._machine = make(self._job, self._partition)
+
+    def _load(self, load: m.Load, arrays: Sequence[np.ndarray]) -> None:
+        state = state_in(load.step, load.boxes, load.scalars, arrays) if load.given else None
+        self._machine.load(state)
+
+    def _step(self, link: Link, run: m.Run, arrays: Sequence[np.ndarray]) -> None:
+        machine = self._machine
+        step = Step(run.plan, run.number, want=frozenset(run.want))
+        feeds = None
+        if run.feeds is None:
+            step = Step(run.plan, run.number, arrays[0] if arrays else None, want=step.want)
+        else:
+            feeds = dict(zip(run.feeds, arrays, strict=True))
+        machine.begin(step, feeds)
+        self._plan = self._job.plans[run.plan]
+        self._hand_over_early(run.ordinal)
+        while not isinstance(state := machine.advance(), Finished):
+            if isinstance(state, Outgoing):
+                self.progress.moved()
+                to = self._plan.transfers[state.transfer].to
+                value = m.Value(run.ordinal, state.transfer, state.microbatch)
+                link.send(to, value, [np.asarray(state.value)])
+            else:
+                self.progress.moved(waiting=state)
+                self._wait_for_value(link, run.ordinal)
+                self.progress.moved()
+        self._plan = None
+        self._finish(link, run.ordinal, machine.result())
+
+    def _hand_over_early(self, ordinal: int) -> None:
+        early, self._early = self._early, []
+        for value, array in early:
+            self._hand_over(value, array, ordinal)
+
+    def _hand_over(self, value: m.Value, array: np.ndarray, ordinal: int) -> None:
+        if value.ordinal == ordinal:
+            self._machine.deliver(value.transfer, value.microbatch, array)
+        elif value.ordinal > ordinal:
+            self._early.append((value, array))
+
+    def _wait_for_value(self, link: Link, ordinal: int) -> None:
+        """Takes one message, and all that wait behind it."""
+        parcel: Parcel | None = _arrived(link)
+        while parcel is not None:
+            if isinstance(parcel.message, m.Stop):
+                raise Stopped
+            if not isinstance(parcel.message, m.Value):
+                raise RuntimeError(f"{type(parcel.message).__name__} in the middle of a step")
+            self._hand_over(parcel.message, parcel.arrays[0], ordinal)
+            happening = link.take(0)
+            parcel = happening.parcel if isinstance(happening, Arrived) else None
+
+    def _finish(self, link: Link, ordinal: int, result: Any) -> None:
+        boxes: list[tuple[m.Box, ...]] = []
+        arrays: list[np.ndarray] = []
+        for pieces in (result.outputs, result.gradients):
+            boxes.append(tuple(m.Box(name, region.bounds) for name, region, _ in pieces))
+            arrays += [np.asarray(array) for _, _, array in pieces]
+        losses = {name: float(value) for name, value in result.losses.items()}
+        link.send(m.DRIVER, m.Done(ordinal, losses, *boxes), arrays)
+
+    def _report(self, link: Link, error: Exception) -> None:
+        if link.me is None:
+            link.take(_SAY_GOODBYE_S)  # the first message says where the driver is
+        if link.me is None:
+            return
+        ours = error if isinstance(error, DbgraphError) else None
+        failed = m.Failed(
+            error=type(error).__name__,
+            rule=ours.rule if ours else str(error),
+            at=str(ours.at or "") if ours else "",
+            hint=ours.hint if ours else "",
+            instruction=self._instruction() if self._plan else "",
+            trace="".join(traceback.format_exception(error)),
+        )
+        link.send(m.DRIVER, failed)
+        link.drain(_SAY_GOODBYE_S)
+
+
+def _arrived(link: Link) -> Parcel:
+    """The next parcel; waits."""
+    while True:
+        happening = link.take()
+        if isinstance(happening, Arrived):
+            return happening.parcel
+        if isinstance(happening, Broken):
+            raise happening.error

@@ -1,0 +1,140 @@
+"""One pair of processes: connection, codec and parcels joined. Bytes in, bytes out; no I/O.
+
+The caller moves the frames: `next_frames` says what to put on the line, `open_header` checks a
+header and names the memory for its payload, `close_payload` checks what arrived there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dbgraph.wire import codec
+from dbgraph.wire.codec import Envelope, Refusal, WireError
+from dbgraph.wire.connection import Connection, Limits
+from dbgraph.wire.messages import UNSEQUENCED, Ack, Any
+from dbgraph.wire.parcel import Assembly, Parcel, Piece, pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Who speaks: a process of a job, in one of its incarnations."""
+
+    job: bytes
+    number: int
+    epoch: int
+
+
+Frames = tuple[bytes, memoryview | None]
+
+
+class Channel:
+    """What one process knows of its line to another."""
+
+    def __init__(
+        self, me: Process, peer: Process, now: float, limits: Limits | None = None
+    ) -> None:
+        self.me = me
+        self.peer = peer
+        self.connection: Connection[Piece] = Connection(peer.epoch, now, limits)
+        self._assembly = Assembly()
+
+    # --- sending ---
+
+    def post(self, message: Any, arrays: Sequence[np.ndarray] = ()) -> None:
+        """Queues a message; the arrays must not change until the peer has them."""
+        for piece in pieces(message, arrays):
+            self.connection.put(piece, piece.size_bytes)
+
+    def next_frames(self) -> Frames | None:
+        """The header and payload to be sent next; `sent` after they are on the line."""
+        found = self.connection.peek()
+        if found is None:
+            return None
+        number, piece = found
+        return self._encode(piece, number), piece.data
+
+    def sent(self, now: float) -> None:
+        self.connection.sent(now)
+        self.connection.piggybacked()
+
+    def unsequenced(self, message: Any) -> bytes:
+        """A heartbeat's header; it may be lost."""
+        return self._encode(Piece(message), 0)
+
+    def ack(self, now: float) -> bytes | None:
+        """An acknowledgement, where one is due."""
+        if not self.connection.ack_due(now):
+            return None
+        return self._encode(Piece(Ack(self.connection.ack_sent())), 0)
+
+    def _encode(self, piece: Piece, number: int) -> bytes:
+        return codec.encode(
+            Envelope(
+                job=self.me.job,
+                sender=self.me.number,
+                to=self.peer.number,
+                epoch=self.me.epoch,
+                sequence=number,
+                ack=self.connection.received,
+                message=piece.message,
+                arrays=piece.arrays,
+                payload=None if piece.data is None else codec.seal(piece.data),
+            )
+        )
+
+    # --- receiving ---
+
+    def open_header(self, envelope: Envelope, now: float) -> memoryview | None:
+        """Takes a header; returns where its payload belongs. Raises WireError."""
+        self._addressed(envelope)
+        try:
+            self.connection.judge(envelope.epoch, envelope.sequence)
+        except WireError as error:
+            if error.reason in (Refusal.DUPLICATE, Refusal.GAP):
+                self._heard(envelope, now)
+            if error.reason is Refusal.DUPLICATE:
+                self.connection.repeated(now)
+            elif error.reason is Refusal.GAP:
+                self.connection.missing(now)
+            raise
+        if (envelope.sequence == 0) != isinstance(envelope.message, UNSEQUENCED):
+            raise WireError(Refusal.MALFORMED, "a number where none belongs, or none")
+        slot = self._assembly.slot(envelope) if envelope.sequence else None
+        self._heard(envelope, now)
+        return slot
+
+    def close_payload(
+        self, envelope: Envelope, data: memoryview | None, now: float
+    ) -> Parcel | None:
+        """Takes the payload that lies in the slot; returns the parcel when it is whole.
+
+        Raises WireError, and asks the peer again, where the payload is not what it should be.
+        """
+        if not envelope.sequence:
+            return Parcel(envelope.message)
+        if envelope.payload is not None:
+            try:
+                codec.check(envelope.payload, data if data is not None else memoryview(b""))
+            except WireError:
+                self.connection.missing(now)
+                raise
+        parcel = self._assembly.filled()
+        self.connection.accept(envelope.payload.length if envelope.payload else 0, now)
+        return parcel
+
+    def _addressed(self, envelope: Envelope) -> None:
+        if envelope.job != self.me.job:
+            raise WireError(Refusal.JOB)
+        if envelope.to != self.me.number:
+            raise WireError(Refusal.ADDRESSEE, str(envelope.to))
+        if envelope.sender != self.peer.number:
+            raise WireError(Refusal.SENDER, str(envelope.sender))
+
+    def _heard(self, envelope: Envelope, now: float) -> None:
+        self.connection.heard(now)
+        message = envelope.message
+        gap = isinstance(message, Ack) and message.gap
+        self.connection.acknowledged(envelope.ack, gap, now)
