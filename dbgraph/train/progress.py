@@ -1,0 +1,209 @@
+"""The story of a run, for people: a bar on a terminal, lines elsewhere. It goes to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from dbgraph import units
+from dbgraph.errors import UsageError
+from dbgraph.train.history import Evaluation
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import ProgressColumn
+
+
+class Progress(Protocol):
+    """Is told what happens in a run."""
+
+    def start(self, title: str, done: int, total: int, batch: int) -> None:
+        """A run begins, or goes on: so many of all steps are done."""
+
+    def step(self, done: int, loss: float, accuracy: float | None) -> None:
+        """A step is done. The accuracy is the one last known of training batches."""
+
+    def evaluated(self, evaluation: Evaluation, best: bool) -> None:
+        """The model was evaluated on held-out data."""
+
+    def note(self, text: str) -> None:
+        """Something that people should know."""
+
+    def stop(self) -> None:
+        """The run has ended, well or not."""
+
+
+class Pace:
+    """Examples per second and time left, from the second step on: the first one compiles."""
+
+    def __init__(self, done: int, total: int, batch: int, clock: Callable[[], float]) -> None:
+        self._total, self._batch, self._clock = total, batch, clock
+        self._first = done + 1
+        self._began_s = 0.0
+        self.examples_per_s = 0.0
+        self.left_s: float | None = None
+
+    def step(self, done: int) -> None:
+        if done <= self._first:
+            self._began_s = self._clock()
+            return
+        elapsed_s = self._clock() - self._began_s
+        if elapsed_s > 0:
+            per_s = (done - self._first) / elapsed_s
+            self.examples_per_s = per_s * self._batch
+            self.left_s = (self._total - done) / per_s
+
+
+class Silent:
+    """Tells nothing."""
+
+    def start(self, title: str, done: int, total: int, batch: int) -> None:
+        pass
+
+    def step(self, done: int, loss: float, accuracy: float | None) -> None:
+        pass
+
+    def evaluated(self, evaluation: Evaluation, best: bool) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+class Lines:
+    """Plain lines: each evaluation, and between them one every few seconds."""
+
+    def __init__(
+        self,
+        file: TextIO | None = None,
+        *,
+        every_s: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._file, self._every_s, self._clock = file, every_s, clock
+        self._pace = Pace(0, 0, 0, clock)
+        self._total = 0
+        self._told_s = 0.0
+        self._loss = float("nan")
+
+    def start(self, title: str, done: int, total: int, batch: int) -> None:
+        self._pace, self._total = Pace(done, total, batch, self._clock), total
+        self._told_s = self._clock()
+        self.note(title)
+
+    def step(self, done: int, loss: float, accuracy: float | None) -> None:
+        self._pace.step(done)
+        self._loss = loss
+        if self._clock() - self._told_s >= self._every_s:
+            self._tell(done, [_training(loss, accuracy)])
+
+    def evaluated(self, evaluation: Evaluation, best: bool) -> None:
+        self._tell(evaluation.step, [_training(self._loss, None), _held_out(evaluation, best)])
+
+    def note(self, text: str) -> None:
+        print(text, file=self._file or sys.stderr, flush=True)
+
+    def stop(self) -> None:
+        pass
+
+    def _tell(self, done: int, parts: list[str]) -> None:
+        self._told_s = self._clock()
+        self.note(f"step {done}/{self._total}  " + "  ".join([*parts, *_speed(self._pace)]))
+
+
+class Bar:
+    """A progress bar by rich."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._bar: RichProgress | None = None
+        self._task: Any = None
+        self._pace = Pace(0, 0, 0, clock)
+        self._told_s = 0.0
+        self._held_out = ""
+
+    def start(self, title: str, done: int, total: int, batch: int) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._pace = Pace(done, total, batch, self._clock)
+        self._bar = Progress(*_columns(), console=Console(stderr=True), expand=True)
+        self._bar.console.print(title, highlight=False, markup=False)
+        self._task = self._bar.add_task("", total=total, completed=done, text="compiling")
+        self._bar.start()
+
+    def step(self, done: int, loss: float, accuracy: float | None) -> None:
+        self._pace.step(done)
+        now_s = self._clock()
+        if self._bar is not None and (now_s - self._told_s > 0.1 or self._pace.left_s == 0):
+            self._told_s = now_s
+            parts = [_training(loss, None if self._held_out else accuracy), self._held_out]
+            text = "  ".join(part for part in (*parts, *_speed(self._pace)) if part)
+            self._bar.update(self._task, completed=done, text=text)
+
+    def evaluated(self, evaluation: Evaluation, best: bool) -> None:
+        accuracy = evaluation.accuracy
+        found = f"loss {evaluation.loss:.4g}" if accuracy is None else f"{accuracy:.2%}"
+        self._held_out = f"held out {found}"
+
+    def note(self, text: str) -> None:
+        if self._bar is None:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self._bar.console.print(text, highlight=False, markup=False)
+
+    def stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    """The bar has the room that the rest leaves."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.table import Column
+
+    bar = BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=6))
+    text = TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True))
+    return bar, MofNCompleteColumn(), text
+
+
+def _training(loss: float, accuracy: float | None) -> str:
+    return f"loss {loss:.4g}" + (f"  accuracy {accuracy:.1%}" if accuracy is not None else "")
+
+
+def _held_out(evaluation: Evaluation, best: bool) -> str:
+    text = f"held out: loss {evaluation.loss:.4g}"
+    if evaluation.accuracy is not None:
+        text += f", accuracy {evaluation.accuracy:.2%}"
+    return text + (" (best)" if best else "")
+
+
+def _speed(pace: Pace) -> list[str]:
+    if pace.left_s is None:
+        return []
+    return [f"{pace.examples_per_s:,.0f} examples/s", f"{_left(pace.left_s)} left"]
+
+
+def _left(seconds: float) -> str:
+    return units.seconds(seconds) if seconds >= 120 else f"{seconds:.0f} s"
+
+
+def make_progress(kind: str | Progress) -> Progress:
+    """A story by name: "bar", "lines", "none", or "auto": a bar on a terminal, lines elsewhere.
+
+    Raises UsageError for another name.
+    """
+    if not isinstance(kind, str):
+        return kind
+    if kind == "auto":
+        kind = "bar" if sys.stderr.isatty() else "lines"
+    makers: dict[str, Callable[[], Progress]] = {"bar": Bar, "lines": Lines, "none": Silent}
+    if kind not in makers:
+        raise UsageError(f"no progress {kind!r}", hint=f"there are: auto, {', '.join(makers)}")
+    return makers[kind]()

@@ -1,0 +1,180 @@
+"""`dbg.Trainer`: training in Python."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from dbgraph.backends.base import Backend, make_backend
+from dbgraph.data import Data, Source, SourceLike, as_source, check
+from dbgraph.dsl.network import Network
+from dbgraph.errors import DataError, RunError, UsageError
+from dbgraph.plan.plan import Plan
+from dbgraph.state import State
+from dbgraph.train.evaluate import evaluate
+from dbgraph.train.history import Evaluation, Result
+from dbgraph.train.loop import Loop
+from dbgraph.train.options import Options
+from dbgraph.train.progress import Progress, make_progress
+from dbgraph.train.resume import Begin
+from dbgraph.train.saving import Saver
+from dbgraph.train.setup import EVALUATE, NO_EVALUATION, Setup, prepare, title
+
+
+class Trainer:
+    """Synchronous SGD over one plan of a network.
+
+    >>> result = dbg.Trainer(network(), data(), partitions=4, steps=500).train()  # doctest: +SKIP
+    >>> result.accuracy, result.loss  # doctest: +SKIP
+
+    The machines run while it is open as a context manager, or as long as each call takes.
+
+    Args:
+        network: what to train; it needs a loss.
+        data: a `dbg.Data`, a dict of arrays by input name, a pair (train, test), …
+        progress: "auto" (a bar on a terminal, lines elsewhere, on stderr), "bar", "lines",
+            "none", or an object with the methods of `Progress`.
+        options: see `dbgraph.train.options.Options`: partitions, backend, optimizer,
+            microbatches, strategy, plan, seed, steps, epochs, evaluate_every, patience,
+            checkpoint, checkpoint_every, resume, log, accuracy, …
+
+    Raises:
+        NetworkError, NoCutError, PlanError, DataError, CheckpointError, UsageError: at once, for
+            everything that can be checked before the machines start.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        data: object,
+        *,
+        progress: str | Progress = "auto",
+        **options: Any,
+    ) -> None:
+        if not isinstance(network, Network):
+            raise UsageError(f"Trainer takes a dbg.Network, not {type(network).__name__}")
+        self.options = Options.of(options)
+        self._progress = make_progress(progress)
+        self._setup = prepare(network, Data.of(data), self.options)
+        self._saver = Saver(self._setup)
+        self._backend: Backend | None = None
+        self._broken = False
+
+    @property
+    def plan(self) -> Plan:
+        """The training plan."""
+        return self._setup.plan
+
+    @property
+    def setup(self) -> Setup:
+        """All that the run is made of."""
+        return self._setup
+
+    def train(self) -> Result:
+        """Trains until the steps are done, or patience ends it.
+
+        Raises:
+            RunError: a loss or a parameter is not finite: says in which step and layer.
+            CheckpointError: a checkpoint can't be written; earlier ones are intact.
+            ClusterLostError: a machine is gone.
+            KeyboardInterrupt: Ctrl-C; the step was finished and a checkpoint written.
+        """
+        self._check_whole()
+        self._broken = True  # unless it ends well
+        began_s = time.monotonic()
+        with self._told(), self._running() as backend:
+            result = Loop(backend, self._setup, self._progress, self._saver).run()
+        self._broken = False
+        result = replace(result, seconds=time.monotonic() - began_s)
+        begin = Begin(result.checkpoint, result.final, self._setup.begin.meta)
+        self._setup = replace(self._setup, begin=begin, notes=())
+        return result
+
+    def evaluate(self, data: SourceLike | None = None) -> Evaluation:
+        """How good the model is on the held-out data, or on other data.
+
+        Raises UsageError where there is none, DataError where it does not fit.
+        """
+        self._check_whole()
+        setup = self._setup
+        if EVALUATE not in setup.plans:
+            raise UsageError(NO_EVALUATION)
+        source: Source | None = setup.data.test if data is None else as_source(data)
+        if source is None:
+            raise DataError("there is no held-out data", hint="give dbg.Data(train, test)")
+        if data is not None:
+            check(source, self.plan.input_types, padded=True)
+        with self._running() as backend:
+            return evaluate(backend, setup, source, setup.begin.step, fed=data is not None)
+
+    def state(self) -> State:
+        """Parameters and optimiser slots. Raises RunError after a run that failed."""
+        self._check_whole()
+        with self._running() as backend:
+            return backend.collect()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """The story of a run, from before the machines start."""
+        setup = self._setup
+        self._progress.start(title(setup), setup.begin.step, setup.steps, self.plan.batch)
+        try:
+            for note in setup.notes:
+                self._progress.note(note)
+            yield
+        finally:
+            self._progress.stop()
+
+    def _check_whole(self) -> None:
+        if self._broken:
+            raise RunError(
+                "the run did not end well: its state is gone",
+                hint="its checkpoints are not: make a new Trainer with resume=True",
+            )
+
+    def close(self) -> None:
+        """Ends the machines. May be called twice."""
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            backend.stop()
+
+    def __enter__(self) -> Trainer:
+        self._open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open(self) -> Backend:
+        if self._backend is None:
+            options = self.options
+            backend = make_backend(options.backend, **options.backend_options)
+            try:
+                backend.start(self._setup.job())
+                backend.load(self._setup.begin.state)
+            except BaseException:
+                backend.stop()
+                raise
+            self._backend = backend
+        return self._backend
+
+    @contextmanager
+    def _running(self) -> Iterator[Backend]:
+        """The machines; ended afterwards if this call has started them, or if it failed."""
+        was_open = self._backend is not None
+        try:
+            yield self._open()
+        except BaseException:
+            self.close()
+            raise
+        if not was_open:
+            self.close()
