@@ -1,0 +1,1 @@
+"""The commands of `dbgraph`, one module each."""

@@ -1,0 +1,135 @@
+"""What the commands share: reading networks and plans, writing files, speaking."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dbgraph.errors import DbgraphError, NetworkError, PlanError, RunError, UsageError
+
+if TYPE_CHECKING:
+    from dbgraph.dsl.network import Network
+    from dbgraph.plan.plan import Plan
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+PLAN = click.argument("plan_file", metavar="PLAN")
+NETWORK = click.argument("spec", metavar="FILE.py[:FUNCTION]")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def story(text: str) -> None:
+    """A line for people, beside the result."""
+    click.echo(f"dbgraph: {text}", err=True)
+
+
+def warn(text: str) -> None:
+    """A line that people should not miss."""
+    story(f"{click.style('warning:', fg='yellow', bold=True)} {text}")
+
+
+def print_json(value: Any) -> None:
+    """A result for programs."""
+    import json
+
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def load_network(spec: str) -> Network:
+    """The network that a user's function returns. What it prints goes to stderr.
+
+    Raises UsageError, NetworkError.
+    """
+    from dbgraph.dsl.network import Network
+    from dbgraph.userfile import call, load_function
+
+    with redirect_stdout(sys.stderr):
+        function = load_function(spec)
+        found = call(function)
+    if isinstance(found, Network):
+        return found
+    name = getattr(function, "__name__", spec)
+    hint = f"end {name} with `return net`" if found is None else ""
+    kind = "None" if found is None else type(found).__name__
+    raise NetworkError(f"{spec}: {name}() returned {kind}, not a dbg.Network", hint=hint)
+
+
+def load_plan(path: str) -> Plan:
+    """A plan whose file keeps all rules. Raises UsageError where there is none, PlanError."""
+    from dbgraph.plan.text import open_plan
+    from dbgraph.plan.verify import verify_plan
+
+    if not os.path.exists(path):
+        hint = "make one with: dbgraph compile FILE.py --partitions N -o PLAN"
+        raise UsageError(f"there is no file {path!r}", hint=hint)
+    if path.endswith(".py"):
+        hint = f"make one of it: dbgraph compile {path} --partitions N -o PLAN"
+        raise UsageError(f"{path!r} is no plan", hint=hint)
+    plan = open_plan(path)
+    try:
+        verify_plan(plan)
+    except DbgraphError as error:
+        raise PlanError(f"{path}: {error.rule}", at=error.at, hint=error.hint) from error
+    return plan
+
+
+def check_target(path: str | None) -> None:
+    """Before any work is done: whether a file can be made there. Raises UsageError."""
+    if path is None:
+        return
+    folder = os.path.dirname(path) or "."
+    if os.path.isdir(path):
+        raise UsageError(f"can't write {path!r}: it is a folder")
+    if not os.path.isdir(folder):
+        raise UsageError(f"can't write {path!r}: there is no folder {folder!r}")
+
+
+def write_file(path: str, content: str | bytes) -> None:
+    """Writes a file whole or not at all; a device or a pipe directly. Raises RunError."""
+    data = content.encode() if isinstance(content, str) else content
+    with explained(path):
+        target = os.path.realpath(path)
+        if os.path.exists(target) and not os.path.isfile(target):
+            with open(target, "wb") as file:
+                file.write(data)
+            return
+        partial = os.path.join(
+            os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}"
+        )
+        try:
+            with open(partial, "wb") as file:
+                file.write(data)
+            os.replace(partial, target)
+        finally:
+            if os.path.exists(partial):
+                os.remove(partial)
+
+
+@contextmanager
+def explained(path: str) -> Iterator[None]:
+    """An OSError of writing as a RunError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise RunError(
+                f"can't write {path!r}: the disk is full", hint="nothing was changed there"
+            ) from error
+        raise RunError(f"can't write {path!r}: {error.strerror or error}") from error
+
+
+def write_or_print(text: str, path: str | None, quiet: bool = False) -> None:
+    """A result: into a file where one is given, else to stdout."""
+    if path is None:
+        click.echo(text.rstrip("\n"))
+        return
+    write_file(path, text)
+    if not quiet:
+        story(f"wrote {path}")
