@@ -90,7 +90,8 @@ def own_path() -> tuple[str, ...]:
 
 def start_process(settings: Settings, name: str, stdin: int) -> subprocess.Popen[bytes]:
     """Starts a worker in a session of its own, so that a terminal's Ctrl-C passes it by."""
-    command = [sys.executable, "-m", "dbgraph.backends.zeromq_worker", name]
+    # -P: the folder that the user stands in, a clone of dbgraph perhaps, hides no installed module.
+    command = [sys.executable, "-P", "-m", "dbgraph.backends.zeromq_worker", name]
     process = subprocess.Popen(
         command, stdin=stdin, stdout=subprocess.PIPE, start_new_session=True, close_fds=True
     )

@@ -330,3 +330,14 @@ def test_listed_workers_notice_that_the_driver_is_gone(served: Served) -> None:
 def test_too_few_hosts(served: Served) -> None:
     with pytest.raises(UsageError, match="3 partitions, the hosts file lists 2"):
         served.backend().start(fake_job(3))
+
+
+def test_a_folder_called_dbgraph_hides_no_installed_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when one stands in a clone and has installed dbgraph for good."""
+    (tmp_path / "dbgraph").mkdir()
+    (tmp_path / "dbgraph" / "__init__.py").write_text("raise RuntimeError('the wrong one')\n")
+    monkeypatch.chdir(tmp_path)
+    with running() as backend:
+        backend.step(step())

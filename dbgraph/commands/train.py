@@ -77,7 +77,7 @@ Examples:
 @click.option("--keep", type=click.IntRange(1), default=3, show_default=True, help="How many stay.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in the folder.")
 @click.option("--log", metavar="FILE", help="Write a log of JSON lines.")
-@click.option("--hosts", metavar="FILE", help="zmq: the workers' addresses, one a line.")
+@click.option("--hosts", metavar="FILE", help="zmq: TOML file of the workers' addresses.")
 @click.option("--key", metavar="FILE", help="zmq: the key that those workers were started with.")
 @click.option("--port", type=click.IntRange(1, 65535), help="zmq: partition p listens on PORT + p.")
 @AS_JSON

@@ -10,7 +10,6 @@ import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from importlib import import_module
 from math import prod
 from typing import Any
 
@@ -192,11 +191,8 @@ def _wide(types: Sequence[TensorType]) -> AbstractContextManager[object]:
     """JAX with 64 bits where the function is given any."""
     import jax
 
-    if not any(DTYPE_BYTES[t.dtype] == 8 for t in types):
-        return nullcontext()
-    home: Any = jax if hasattr(jax, "enable_x64") else import_module("jax.experimental")
-    found: AbstractContextManager[object] = home.enable_x64(True)
-    return found
+    wide = any(DTYPE_BYTES[t.dtype] == 8 for t in types)
+    return jax.enable_x64(True) if wide else nullcontext()
 
 
 def _plain(fn: Function) -> Function:
