@@ -38,7 +38,15 @@ def test_processes_exchange_values_step_after_step() -> None:
         until(lambda: backend.counters()["partition 1"])
         counters = backend.counters()
         assert set(counters) == {"driver", "partition 0", "partition 1"}
-        assert {n for one in counters.values() for n in one.values()} == {0}
+        # A frame may be sent again while a line comes up; anything else would be a refusal.
+        again = {"resent", "duplicate", "out of order"}
+        refused = {
+            (who, reason): count
+            for who, counts in counters.items()
+            for reason, count in counts.items()
+            if count and reason not in again
+        }
+        assert not refused
 
 
 def test_all_listen_on_loopback_alone() -> None:
