@@ -48,10 +48,7 @@ class Schedule:
         blocks: dict[int, list[Part]],
         by_node: dict[str, int],
     ) -> Program:
-        """
-        Args:
-            by_node: name of a send or recv → its transfer.
-        """
+        """Args: by_node: name of a send or recv → its transfer."""
         segments: list[Segment] = []
         ordered: list[tuple[int, int, int, list[Instruction]]] = []
         for level, parts in sorted(blocks.items()):
