@@ -1,10 +1,44 @@
-"""What a node costs on a machine: a roofline of the FLOPs and bytes of the op's own rule."""
+"""What nodes and segments cost on a machine, by the FLOPs and bytes of the ops' own rules.
+
+One op takes its start, plus its FLOPs over the machine's rate for its kind of work, plus the bytes
+that it reads and writes over the rate of memory. They add up: on a processor's cores arithmetic
+waits for memory more than it overlaps with it, and a kernel that gathers before it multiplies
+(locally connected filters) overlaps nothing.
+
+A segment is one XLA computation, in which neighbouring pointwise ops become one loop. So of these
+only values that cross the loop's border cost bytes: what it reads of other ops or from outside,
+and what it leaves to them.
+"""
 
 from __future__ import annotations
 
-from dbgraph.cluster import MachineSpec
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
+
+from dbgraph.cluster import MachineSpec, Rates
 from dbgraph.ir.graph import Graph, Node
-from dbgraph.ops import COMMUNICATION, LEAVES, flops_of
+from dbgraph.ir.types import Attrs, TensorType, Types
+from dbgraph.ops import COMMUNICATION, LEAVES, flops_of, op
+from dbgraph.ops.schema import POINTWISE
+
+
+class Work(NamedTuple):
+    """What one execution of a node is.
+
+    Attributes:
+        traffic_bytes: read and written, values in between included.
+    """
+
+    kind: str
+    flop: float
+    traffic_bytes: float
+
+
+UPDATE_TOUCHES = 5
+"""An update of a rule with one slot, such as momentum, reads parameter, gradient and slot, and
+writes two of them."""
+_NOTHING = Work(POINTWISE, 0, 0)
 
 
 def node_flop(graph: Graph, node: Node) -> int:
@@ -14,16 +48,89 @@ def node_flop(graph: Graph, node: Node) -> int:
     return flops_of(node, graph.input_types(node))
 
 
-def node_bytes(graph: Graph, node: Node) -> int:
-    """Bytes that a node reads and writes, at the least."""
+def node_work(graph: Graph, node: Node) -> Work:
+    """Kind, FLOPs and bytes of one execution of a node; leaves and communication do none."""
     if node.op in LEAVES or node.op in COMMUNICATION:
-        return 0
-    return node.type.size_bytes + sum(t.size_bytes for t in graph.input_types(node))
+        return _NOTHING
+    return op_work(node.op, node.attrs, graph.input_types(node), node.type)
+
+
+@lru_cache(maxsize=2**16)  # the tiles of a layer have few shapes
+def op_work(name: str, attrs: Attrs, types: Types, out: TensorType) -> Work:
+    """What an op does for inputs and an output of these types."""
+    rule = op(name)
+    moved = out.size_bytes + sum(t.size_bytes for t in types)
+    scratch = rule.scratch_bytes(attrs, types, out)
+    return Work(rule.kind(attrs), rule.flops(attrs, types, out), moved + 2 * scratch)
+
+
+class _Table(dict[tuple[str, str], Rates]):
+    """A machine's rates by kind of work and dtype: as measured for this dtype, or for any; else
+    its general ones."""
+
+    def __init__(self, machine: MachineSpec) -> None:
+        super().__init__({(kind, dtype): rates for kind, dtype, rates in machine.kinds})
+        self._flop_s = dict(machine.dtype_flop_s)
+        self._machine = machine
+
+    def __missing__(self, key: tuple[str, str]) -> Rates:
+        kind, dtype = key
+        general = self._flop_s.get(dtype, self._machine.flop_s)
+        found = self.get((kind, ""), Rates(general, self._machine.memory_bytes_s))
+        self[key] = found
+        return found
+
+    def seconds(self, work: Work, dtype: str) -> float:
+        found = self[work.kind, dtype]
+        flops_s, bytes_s = work.flop / found.flop_s, work.traffic_bytes / found.memory_bytes_s
+        return found.start_s + flops_s + bytes_s
+
+
+_table = lru_cache(maxsize=256)(_Table)
 
 
 def node_s(graph: Graph, node: Node, machine: MachineSpec) -> float:
-    """Seconds of one execution of a node: bound by arithmetic or by memory."""
-    return max(
-        node_flop(graph, node) / machine.flop_s,
-        node_bytes(graph, node) / machine.memory_bytes_s,
-    )
+    """Seconds of one execution of a node, alone."""
+    if node.op in LEAVES or node.op in COMMUNICATION:
+        return 0.0
+    return work_s(node_work(graph, node), node.type.dtype, machine)
+
+
+def work_s(work: Work, dtype: str, machine: MachineSpec) -> float:
+    """Seconds of some work, such as a tile's share of a node's."""
+    return _table(machine).seconds(work, dtype)
+
+
+def segment_s(
+    graph: Graph, nodes: Iterable[str], outputs: Iterable[str], machine: MachineSpec
+) -> float:
+    """Seconds of one execution of a segment, its dispatch included.
+
+    Args:
+        outputs: the values that are needed after it.
+    """
+    by_name, table = graph.by_name, _table(machine)
+    seconds = machine.dispatch_s
+    looped: set[str] = set()
+    read: dict[str, None] = {}
+    left: dict[str, None] = {}
+    for name in nodes:
+        node = by_name[name]
+        work = node_work(graph, node)
+        if work.kind == POINTWISE:
+            seconds += work.flop / table[POINTWISE, node.type.dtype].flop_s
+            looped.add(name)
+            read.update([(n, None) for n in node.inputs if n not in looped])
+        else:
+            seconds += table.seconds(work, node.type.dtype)
+            left.update([(n, None) for n in node.inputs if n in looped])
+    left.update([(n, None) for n in outputs if n in looped])
+    for name in (*read, *left):
+        type_ = by_name[name].type
+        seconds += type_.size_bytes / table[POINTWISE, type_.dtype].memory_bytes_s
+    return seconds + sum(table[POINTWISE, by_name[name].type.dtype].start_s for name in left)
+
+
+def update_s(parameter_bytes: int, machine: MachineSpec) -> float:
+    """Seconds of an UPDATE of parameters of so many bytes."""
+    return work_s(Work("update", 0, UPDATE_TOUCHES * parameter_bytes), "float32", machine)

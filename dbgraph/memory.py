@@ -5,80 +5,113 @@ from __future__ import annotations
 from collections import defaultdict
 
 from dbgraph.ir.graph import Graph
+from dbgraph.ops import workspace_of
 from dbgraph.plan.program import Instruction, Program, Recv, Run, Segment, Send, Transfer
+
+Key = tuple[str, int]
+"""A value and its microbatch."""
 
 
 def peak_bytes(
     graph: Graph, transfers: tuple[Transfer, ...], programs: tuple[Program, ...]
 ) -> tuple[int, ...]:
-    """For each program the most bytes alive at once: its leaves, and every value from where it
-    is computed or received to its last use. Results (gradients among them) live to the end."""
-    leaves: dict[int | None, int] = defaultdict(int)
-    for node in graph:
-        if node.op in ("parameter", "input"):
-            leaves[node.partition] += node.type.size_bytes
-    return tuple(
-        leaves[program.partition] + _Liveness(graph, transfers, program).peak()
-        for program in programs
-    )
+    """For each program the most bytes alive at once, in the order of its instructions:
+    - its parameters, from beginning to end; without the slots of an optimiser;
+    - its inputs, of the whole batch, from the beginning to their last use;
+    - every value from where it is computed or received to its last use; losses and outputs, of
+      each microbatch, to the end; a gradient as one sum over the microbatches;
+    - inside a segment its nodes' values, computed one by one in their order, and what the kernel
+      of one holds besides (`OpDef.workspace_bytes`).
+
+    Copies that a backend holds while it sends or receives are not counted.
+    """
+    memory = _Memory(graph, transfers, _microbatches(programs))
+    return tuple(memory.peak(program) for program in programs)
 
 
-class _Liveness:
-    """One walk over a program."""
+def _microbatches(programs: tuple[Program, ...]) -> int:
+    runs = (i.microbatch for p in programs for i in p.instructions if isinstance(i, Run))
+    return 1 + max(runs, default=0)
 
-    def __init__(
-        self,
-        graph: Graph,
-        transfers: tuple[Transfer, ...],
-        program: Program,
-    ) -> None:
-        self.graph, self.transfers, self.program = graph, transfers, program
-        self.last: dict[tuple[str, int], int] = {}
+
+class _Memory:
+    """Walks over the programs of one plan."""
+
+    def __init__(self, graph: Graph, transfers: tuple[Transfer, ...], microbatches: int) -> None:
+        self._graph, self._transfers = graph, transfers
+        self._sizes = {node.name: node.type.size_bytes for node in graph}
+        self._sums = {r.value for r in graph.results if r.kind == "gradient"}
+        self._stays = set(graph.result_values)
+        # Values that are there once for all microbatches.
+        self._once = {t.recv for t in transfers if t.invariant}
+        self._leaf_bytes: dict[int | None, int] = defaultdict(int)
+        for node in graph:
+            if node.op == "parameter":
+                self._stays.add(node.name)
+                self._leaf_bytes[node.partition] += self._sizes[node.name]
+            elif node.op == "input":
+                self._once.add(node.name)
+                self._sizes[node.name] *= microbatches
+                self._leaf_bytes[node.partition] += self._sizes[node.name]
+
+    def peak(self, program: Program) -> int:
+        made = [0] * len(program.instructions)
+        last: dict[Key, int] = {}
         for position, instruction in enumerate(program.instructions):
-            for key in self._reads(instruction):
-                self.last[key] = position
+            reads, makes, microbatch = self._touches(program, instruction)
+            for name in reads:
+                last[name, 0 if name in self._once else microbatch] = position
+            for name in makes:
+                if not (microbatch and name in self._sums):
+                    made[position] += self._sizes[name]
+                    last[name, microbatch] = position
+        freed = [0] * len(program.instructions)
+        for (name, _), position in last.items():
+            if name not in self._stays:
+                freed[position] += self._sizes[name]
+        return self._most(program, made, freed)
 
-    def peak(self) -> int:
-        alive = peak = 0
-        inner = [self._inner(segment) for segment in self.program.segments]
-        freed: dict[int, int] = defaultdict(int)
-        for position, instruction in enumerate(self.program.instructions):
+    def _most(self, program: Program, made: list[int], freed: list[int]) -> int:
+        """Args: made, freed: bytes that come with each instruction, and go after it."""
+        inner = [self._inner(segment) for segment in program.segments]
+        alive = peak = self._leaf_bytes[program.partition]
+        for position, instruction in enumerate(program.instructions):
             if isinstance(instruction, Run):
                 peak = max(peak, alive + inner[instruction.segment])
-            for name, microbatch in self._makes(instruction):
-                size = self.graph[name].type.size_bytes
-                alive += size
-                if name not in self.graph.result_values:
-                    freed[self.last.get((name, microbatch), position)] += size
+            alive += made[position]
             peak = max(peak, alive)
-            alive -= freed.pop(position, 0)
+            alive -= freed[position]
         return peak
 
-    def _reads(self, instruction: Instruction) -> list[tuple[str, int]]:
-        if isinstance(instruction, Run):
-            segment = self.program.segments[instruction.segment]
-            return [(name, instruction.microbatch) for name in segment.inputs]
+    def _touches(
+        self, program: Program, instruction: Instruction
+    ) -> tuple[tuple[str, ...], tuple[str, ...], int]:
+        """(values that an instruction reads, those that it makes, its microbatch)."""
         if isinstance(instruction, Send):
-            return [(self.transfers[instruction.transfer].value, instruction.microbatch)]
-        return []
-
-    def _makes(self, instruction: Instruction) -> list[tuple[str, int]]:
+            return (self._transfers[instruction.transfer].value,), (), instruction.microbatch
         if isinstance(instruction, Recv):
-            return [(self.transfers[instruction.transfer].recv, instruction.microbatch)]
+            return (), (self._transfers[instruction.transfer].recv,), instruction.microbatch
         if isinstance(instruction, Run):
-            segment = self.program.segments[instruction.segment]
-            return [(name, instruction.microbatch) for name in segment.outputs]
-        return []
+            segment = program.segments[instruction.segment]
+            return segment.inputs, segment.outputs, instruction.microbatch
+        return (), (), 0
 
     def _inner(self, segment: Segment) -> int:
-        """Most bytes alive at once inside a segment, its nodes computed one by one."""
-        kept, inside = set(segment.outputs), set(segment.nodes)
-        last = {n: i for i, node in enumerate(segment.nodes) for n in self.graph[node].inputs}
+        """Most bytes alive at once inside a segment."""
+        by_name, kept = self._graph.by_name, set(segment.outputs)
+        last: dict[str, int] = {}
+        for at, name in enumerate(segment.nodes):
+            last[name] = at
+            for used in by_name[name].inputs:
+                last[used] = at
+        freed = [0] * len(segment.nodes)
+        for name in segment.nodes:
+            if name not in kept:
+                freed[last[name]] += self._sizes[name]
         alive = peak = 0
-        for i, name in enumerate(segment.nodes):
-            alive += self.graph[name].type.size_bytes
-            peak = max(peak, alive)
-            for used in set(self.graph[name].inputs):
-                if used in inside and used not in kept and last[used] == i:
-                    alive -= self.graph[used].type.size_bytes
+        for at, name in enumerate(segment.nodes):
+            node = by_name[name]
+            alive += self._sizes[name]
+            peak = max(peak, alive + workspace_of(node, self._graph.input_types(node)))
+            alive -= freed[at]
         return peak

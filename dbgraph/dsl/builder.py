@@ -45,6 +45,8 @@ class Builder:
     closed: bool = False
     # By identity of the layer object, which is kept so that its id stays its own.
     uses: dict[int, tuple[object, str, int]] = field(default_factory=dict)
+    # All smaller numbers of a kind are taken: names are never given back.
+    tried: dict[str, int] = field(default_factory=dict)
     owned: dict[tuple[int, str], tuple[Symbol, Source]] = field(default_factory=dict)
 
     def register(self, name: str, what: str, source: Source) -> str:
@@ -61,9 +63,10 @@ class Builder:
 
     def fresh(self, kind: str) -> str:
         """The first name of `dense1`, `dense2`, … that is free."""
-        count = 1
+        count = self.tried.get(kind, 1)
         while f"{kind}{count}" in self.names:
             count += 1
+        self.tried[kind] = count
         return f"{kind}{count}"
 
     def layer_name(self, layer: object, kind: str, name: str | None, source: Source) -> str:

@@ -14,28 +14,11 @@ from dbgraph.errors import NetworkError
 from dbgraph.ir.graph import Node
 from dbgraph.ir.types import Types
 from dbgraph.ops import OPS
+from dbgraph.ops.axes import axis_names
 from dbgraph.source import Source
 
-_NAMES: Mapping[int, tuple[str, ...]] = {
-    0: (),
-    1: ("units",),
-    2: ("rows", "units"),
-    3: ("rows", "cols", "maps"),
-}
 Pieces = tuple[tuple[int, int], ...]
 Inner = tuple[tuple[str, int], ...]
-
-
-def axis_names(rank: int) -> dict[str, int]:
-    """Of a value of so many axes, the batch included: name → axis."""
-    if not rank:
-        return {}
-    names = _NAMES.get(rank - 1) or tuple(f"axis{i}" for i in range(1, rank))
-    found = {"batch": 0, **{name: axis for axis, name in enumerate(names, 1)}}
-    if rank > 1:
-        found.setdefault("units", rank - 1)
-        found.setdefault("maps", rank - 1)
-    return found
 
 
 def resolve(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 
 from dbgraph.errors import NetworkError, PlanError
 from dbgraph.ir.graph import Node
-from dbgraph.ir.types import TensorType, Types
+from dbgraph.ir.types import Attrs, TensorType, Types
 from dbgraph.ops import (
     comm,
     contraction,
@@ -20,7 +21,7 @@ from dbgraph.ops import (
     window,
 )
 from dbgraph.ops.derivative import vjp
-from dbgraph.ops.schema import OpDef, OpError
+from dbgraph.ops.schema import Flops, OpDef, OpError, no_scratch
 
 _FORWARD: Mapping[str, OpDef] = {
     definition.name: definition
@@ -94,7 +95,19 @@ def infer_node(node: Node, input_types: Types) -> TensorType:
 
 def flops_of(node: Node, input_types: Types) -> int:
     """Floating point operations of a node; a multiply-add counts 2."""
-    return op(node.op).flops(node.attrs, input_types, node.type)
+    rule = op(node.op).flops
+    return 0 if rule is leaf.no_flops else _flops(rule, node.attrs, input_types, node.type)
+
+
+@lru_cache(maxsize=2**14)  # the tiles of a layer have few shapes
+def _flops(rule: Flops, attrs: Attrs, types: Types, out: TensorType) -> int:
+    return rule(attrs, types, out)
+
+
+def workspace_of(node: Node, input_types: Types) -> int:
+    """Bytes that a node's kernel holds at once, besides its inputs and its output."""
+    rule = op(node.op).workspace_bytes
+    return 0 if rule is no_scratch else rule(node.attrs, input_types, node.type)
 
 
 def dynamic_names(node: Node) -> tuple[str, ...]:
@@ -116,4 +129,5 @@ __all__ = [
     "flops_of",
     "infer_node",
     "op",
+    "workspace_of",
 ]

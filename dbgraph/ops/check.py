@@ -80,9 +80,12 @@ def is_ints(value: object, length: int | None = None) -> bool:
     """Whether the value is a tuple of ints, of that length where one is named."""
     return (
         isinstance(value, tuple)
-        and all(type(v) is int for v in value)
+        and _INT.issuperset(map(type, value))
         and (length is None or len(value) == length)
     )
+
+
+_INT = frozenset({int})  # and not bool, which is a type of its own
 
 
 def dtype(op: str, attrs: Attrs) -> str:

@@ -7,7 +7,7 @@ from math import prod
 from dbgraph.ir.region import Region
 from dbgraph.ir.types import Attrs, TensorType, Types
 from dbgraph.ops import check
-from dbgraph.ops.schema import OpDef, Reduction, needs_others, require
+from dbgraph.ops.schema import OpDef, Reduction, needs_others, require, work
 
 
 def _infer_contract(attrs: Attrs, types: Types) -> TensorType:
@@ -67,6 +67,7 @@ CONTRACT = OpDef(
     reductions=_reductions_contract,
     combine="add_n",
     vjp_needs=needs_others,
+    kind=work("matmul"),
 )
 
 
@@ -115,6 +116,7 @@ EMBEDDING = OpDef(
     partial=_offset_partial,
     combine="add_n",
     vjp_needs=needs_others,
+    kind=work("gather"),
     dynamic=("offset",),
 )
 
@@ -157,5 +159,6 @@ PICK = OpDef(
     partial=_offset_partial,
     combine="add_n",
     vjp_needs=needs_others,
+    kind=work("gather"),
     dynamic=("offset",),
 )

@@ -13,7 +13,7 @@ from dbgraph.ir.region import Region
 from dbgraph.ir.types import Attrs, TensorType, Types
 from dbgraph.ops import check
 from dbgraph.ops.fingerprint import fingerprint as fingerprint
-from dbgraph.ops.schema import OpDef, require
+from dbgraph.ops.schema import OpDef, require, work
 
 WHOLE = "_"
 """The letter of an axis that is always read whole, and never cut."""
@@ -104,4 +104,5 @@ CUSTOM = OpDef(
     reads=_reads,
     cut_axes=_cut_axes,
     flops=_flops,
+    kind=work("custom"),
 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from dbgraph.ir.region import Region
 from dbgraph.ir.types import Attrs, TensorType, Types
 from dbgraph.ops import check
-from dbgraph.ops.schema import OpDef, OpError, require
+from dbgraph.ops.schema import POINTWISE, OpDef, OpError, require
 
 
 def vjp_attrs(forward: OpDef, attrs: Attrs, types: Types, wrt: int) -> Attrs:
@@ -23,6 +24,7 @@ def vjp_attrs(forward: OpDef, attrs: Attrs, types: Types, wrt: int) -> Attrs:
     )
 
 
+@lru_cache(maxsize=4096)  # tiles repeat their layer's attributes
 def forward_types(attrs: Attrs) -> Types:
     """The types of all inputs of the forward op. Raises OpError where the attribute is none."""
     found = []
@@ -54,6 +56,11 @@ def _check_given(forward: OpDef, attrs: Attrs, types: Types, whole: Types, wrt: 
         )
 
 
+_GRADIENT_KINDS = {POINTWISE: POINTWISE, "matmul": "matmul", "reduction": POINTWISE}
+"""The kinds of derivatives that are work of a known kind: that of a product is a product, that of
+a sum repeats the cotangent. Any other is a kind of its own."""
+
+
 def vjp(table: Mapping[str, OpDef]) -> OpDef:
     """The op `vjp` over the ops of a table."""
 
@@ -71,6 +78,16 @@ def vjp(table: Mapping[str, OpDef]) -> OpDef:
         # The cotangent, which comes last, has the type of the forward op's output.
         return _known(table, attrs).flops(attrs, forward_types(attrs), types[-1])
 
+    def scratch_bytes(attrs: Attrs, types: Types, out: TensorType) -> int:
+        return _known(table, attrs).scratch_bytes(attrs, forward_types(attrs), types[-1])
+
+    def workspace_bytes(attrs: Attrs, types: Types, out: TensorType) -> int:
+        return _known(table, attrs).workspace_bytes(attrs, forward_types(attrs), types[-1])
+
+    def kind(attrs: Attrs) -> str:
+        of = _known(table, attrs).kind(attrs)
+        return _GRADIENT_KINDS.get(of) or f"{of} gradient {attrs.int('vjp_wrt')}"
+
     return OpDef(
         "vjp",
         "vjp(inputs…, cotangent) vjp_of, vjp_wrt, vjp_types, vjp_given and the forward op's own → "
@@ -80,6 +97,9 @@ def vjp(table: Mapping[str, OpDef]) -> OpDef:
         reads=_whole,
         cut_axes=_no_axes,
         flops=flops,
+        kind=kind,
+        scratch_bytes=scratch_bytes,
+        workspace_bytes=workspace_bytes,
         differentiable=False,
     )
 

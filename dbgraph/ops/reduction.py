@@ -6,7 +6,7 @@ from dbgraph.ir.region import Region
 from dbgraph.ir.types import Attrs, TensorType, Types
 from dbgraph.ops import check
 from dbgraph.ops.pointwise import TRANSCENDENTAL_FLOPS
-from dbgraph.ops.schema import Needs, OpDef, Reduction, needs_all, needs_none, require
+from dbgraph.ops.schema import Needs, OpDef, Reduction, needs_all, needs_none, require, work
 
 
 def reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...], keep: bool) -> tuple[int, ...]:
@@ -68,6 +68,7 @@ def _reduction(
         reductions=_reductions,
         combine=combine,
         vjp_needs=needs,
+        kind=work("reduction"),
     )
 
 
@@ -115,5 +116,6 @@ ARGMAX = OpDef(
     reads=_reads_argmax,
     cut_axes=_axes_argmax,
     flops=_flops_argmax,
+    kind=work("argmax"),
     differentiable=False,
 )

@@ -50,6 +50,7 @@ Reductions = Callable[[Attrs, Types], tuple[Reduction, ...]]
 Partial = Callable[[Attrs, Reduction, tuple[int, int]], Attrs]
 Needs = Callable[[int, int], tuple[int, ...]]
 Transposes = Callable[[Attrs, Types], tuple[Transposed | None, ...]]
+Kind = Callable[[Attrs], str]
 
 
 def unchanged(attrs: Attrs, types: Types, region: Region) -> Attrs:
@@ -66,6 +67,24 @@ def same_partial(attrs: Attrs, reduction: Reduction, bounds: tuple[int, int]) ->
 
 def no_transposes(attrs: Attrs, types: Types) -> tuple[Transposed | None, ...]:
     return ()
+
+
+POINTWISE = "pointwise"
+"""The kind of ops that a compiler joins with their neighbours into one loop: what is calculated
+and read at once need not be written in between."""
+
+
+def pointwise(attrs: Attrs) -> str:
+    return POINTWISE
+
+
+def work(kind: str) -> Kind:
+    """One kind, whatever the attributes."""
+    return lambda attrs: kind
+
+
+def no_scratch(attrs: Attrs, types: Types, out: TensorType) -> int:
+    return 0
 
 
 def needs_all(wrt: int, inputs: int) -> tuple[int, ...]:
@@ -106,6 +125,9 @@ class OpDef:
         dynamic: attributes (ints or tuples of ints) that the kernel takes as run-time arrays, so
             that tiles which differ only in them share one compilation.
         differentiable: False where no derivative flows back (argmax, a mask).
+        kind: of work, by which a machine's measured rates are found (`MachineSpec.kinds`).
+        scratch_bytes: of intermediate values that its kernel writes and reads again.
+        workspace_bytes: that its kernel holds at once, besides inputs and output.
         view: True where the value only renames parts of its inputs (slice, concat): such a node
             is resolved away when its readers are tiled.
     """
@@ -124,6 +146,9 @@ class OpDef:
     transposes: Transposes = no_transposes
     dynamic: tuple[str, ...] = ()
     differentiable: bool = True
+    kind: Kind = pointwise
+    scratch_bytes: Flops = no_scratch
+    workspace_bytes: Flops = no_scratch
     view: bool = False
 
 

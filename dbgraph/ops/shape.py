@@ -144,11 +144,13 @@ def pieces_of(attrs: Attrs) -> tuple[Piece, ...]:
     """The attribute `pieces` of an assemble. Raises OpError where it is none."""
     found = []
     for entry in attrs.tuple("pieces"):
-        if (
-            not isinstance(entry, tuple)
-            or len(entry) != 4
-            or type(entry[0]) is not int
-            or not all(check.is_ints(v) for v in entry[1:])
+        if not (
+            isinstance(entry, tuple)
+            and len(entry) == 4
+            and type(entry[0]) is int
+            and check.is_ints(entry[1])
+            and check.is_ints(entry[2])
+            and check.is_ints(entry[3])
         ):
             raise OpError(f"assemble: {entry!r} is no (input, source, destination, extent)")
         found.append(Piece(*entry))  # type: ignore[arg-type]  # just checked
@@ -163,13 +165,13 @@ def _infer_assemble(attrs: Attrs, types: Types) -> TensorType:
     pieces = pieces_of(attrs)
     for piece in pieces:
         _check_piece(piece, shape, types)
-    filled = sum(piece.box.size for piece in pieces)
-    whole = Region.whole(shape).size
+    filled = sum([prod(piece.extent) for piece in pieces])
+    whole = prod(shape)
     require(
         filled == whole,
         f"assemble: the pieces have {filled} elements; the output {shape} has {whole}",
     )
-    pair = overlapping([piece.box for piece in pieces])
+    pair = overlapping([piece.box for piece in pieces]) if len(pieces) > 1 else None
     if pair is not None:
         raise OpError(f"assemble: pieces {pair[0]} and {pair[1]} overlap")
     return TensorType(shape, types[0].dtype)
@@ -181,20 +183,15 @@ def _check_piece(piece: Piece, shape: tuple[int, ...], types: Types) -> None:
         f"assemble: input {piece.input} of a piece is none of {len(types)}",
     )
     source = types[piece.input]
-    ranks = {len(shape), source.rank, *(len(v) for v in piece[1:])}
-    if len(ranks) > 1:
+    lengths = (piece.extent, piece.source, piece.destination, source.shape, shape)
+    if len(set(map(len, lengths))) > 1:
         raise OpError(f"assemble: a piece of {source} for {shape} has another rank: {piece}")
-    fits = all(
-        n > 0 and 0 <= a <= a_length - n and 0 <= b <= b_length - n
-        for n, a, b, a_length, b_length in zip(
-            piece.extent, piece.source, piece.destination, source.shape, shape, strict=True
-        )
-    )
-    if not fits:  # the message takes longer than the check
-        raise OpError(
-            f"assemble: the piece {piece.source_box} of {source} does not fit at {piece.box} of "
-            f"{shape}"
-        )
+    for n, a, b, a_length, b_length in zip(*lengths, strict=True):
+        if not (n > 0 and 0 <= a <= a_length - n and 0 <= b <= b_length - n):
+            raise OpError(
+                f"assemble: the piece {piece.source_box} of {source} does not fit at {piece.box} "
+                f"of {shape}"
+            )
 
 
 def _cut_pieces(attrs: Attrs, region: Region) -> list[Piece]:
@@ -221,8 +218,9 @@ def _transposes_assemble(attrs: Attrs, types: Types) -> tuple[Transposed | None,
 
 
 def _scattered(pieces: list[Piece], shape: tuple[int, ...]) -> Transposed | None:
-    boxes = [piece.source_box for piece in pieces]
-    if sum(box.size for box in boxes) != prod(shape) or overlapping(boxes) is not None:
+    if sum([prod(piece.extent) for piece in pieces]) != prod(shape):
+        return None
+    if len(pieces) > 1 and overlapping([piece.source_box for piece in pieces]) is not None:
         return None
     back = tuple((0, piece.destination, piece.source, piece.extent) for piece in pieces)
     return Transposed("assemble", Attrs(shape=shape, pieces=back))

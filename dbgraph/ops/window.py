@@ -6,7 +6,7 @@ from dbgraph.ir.region import Clip, Region, window_range
 from dbgraph.ir.types import Attrs, TensorType, Types
 from dbgraph.ops import check
 from dbgraph.ops.pointwise import TRANSCENDENTAL_FLOPS
-from dbgraph.ops.schema import OpDef, OpError, Reduction, needs_others, require
+from dbgraph.ops.schema import OpDef, OpError, Reduction, needs_others, require, work
 
 POOL_KINDS = ("max", "average", "l2")
 _AXES = ("rows", "columns")
@@ -138,6 +138,7 @@ CONV2D = OpDef(
     reads=_reads_conv2d,
     cut_axes=_all_four,
     flops=_flops_conv2d,
+    kind=work("convolution"),
     localize=_localize_conv2d,
     reductions=_reductions_conv2d,
     combine="add_n",
@@ -178,6 +179,19 @@ def _flops_local2d(attrs: Attrs, types: Types, out: TensorType) -> int:
     return 2 * out.size * rows * columns * channels
 
 
+def _patches_local2d(attrs: Attrs, types: Types, out: TensorType) -> int:
+    """The patches, gathered position by position."""
+    batch, rows, columns, _ = out.shape
+    patch = TensorType(types[1].shape[2:5], out.dtype)
+    return batch * rows * columns * patch.size_bytes
+
+
+def _workspace_local2d(attrs: Attrs, types: Types, out: TensorType) -> int:
+    """Image and output with the batch as the last axis, and the patches of one row."""
+    row = _patches_local2d(attrs, types, out) // out.shape[1]
+    return types[0].size_bytes + out.size_bytes + row
+
+
 def _reductions_local2d(attrs: Attrs, types: Types) -> tuple[Reduction, ...]:
     return (Reduction("channels", ((0, 3), (1, 4))),)
 
@@ -191,6 +205,9 @@ LOCAL2D = OpDef(
     reads=_reads_local2d,
     cut_axes=_all_four,
     flops=_flops_local2d,
+    kind=work("local"),
+    scratch_bytes=_patches_local2d,
+    workspace_bytes=_workspace_local2d,
     localize=_localize_local2d,
     reductions=_reductions_local2d,
     combine="add_n",
@@ -234,6 +251,10 @@ def _flops_pool2d(attrs: Attrs, types: Types, out: TensorType) -> int:
     return out.size * (each * rows * columns + once)
 
 
+def _kind_pool2d(attrs: Attrs) -> str:
+    return f"pool {attrs.str('kind')}"
+
+
 POOL2D = OpDef(
     "pool2d",
     "pool2d(x B H W C) kind, size (PH, PW), strides, padding → B OH OW C: per channel the "
@@ -244,5 +265,6 @@ POOL2D = OpDef(
     reads=_reads_pool2d,
     cut_axes=_all_four,
     flops=_flops_pool2d,
+    kind=_kind_pool2d,
     localize=_localize_pool2d,
 )

@@ -79,6 +79,8 @@ class Transfer:
         index: its place in `Plan.transfers`.
         value: the node whose value crosses; `recv` is the node that stands for it there.
         source, to: partitions.
+        invariant: the value is the same for all microbatches of a step (a parameter), so it
+            crosses with the first one only, and all read that.
     """
 
     index: int
@@ -87,6 +89,11 @@ class Transfer:
     source: int
     to: int
     type: TensorType
+    invariant: bool = False
+
+    def times(self, microbatches: int) -> int:
+        """How often it crosses in a step."""
+        return 1 if self.invariant else microbatches
 
 
 @dataclass(frozen=True, slots=True)
