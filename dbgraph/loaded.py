@@ -89,7 +89,7 @@ class LoadedPlan:
         """The outputs of a segment, by name, for the worker to store."""
         code = self.segments[segment]
         values = self.worker.values
-        inputs = [values[name, microbatch] for name in code.inputs]
+        inputs = [self.worker.value(name, microbatch) for name in code.inputs]
         if microbatch == 0 or not code.summed:
             return zip(code.outputs, code.function(inputs, code.vector), strict=True)
         # The sums so far move on with the microbatch; the last one's are the step's.

@@ -62,7 +62,10 @@ class Worker:
         self.program = plan.programs[partition]
         self.position = len(self.program.instructions)
         self.values: dict[Key, Any] = {}
-        self._frees = _frees(plan, partition)
+        recvs = (i for i in self.program.instructions if isinstance(i, Recv))
+        received = (plan.transfers[i.transfer] for i in recvs)
+        self._invariant = frozenset(t.recv for t in received if t.invariant)
+        self._frees = self._last_reads()
 
     def begin(self, leaves: Mapping[Key, Any]) -> None:
         """Starts a step with the values of the partition's inputs and clock."""
@@ -81,12 +84,16 @@ class Worker:
                 self._advance()
             elif isinstance(instruction, Send):
                 value = self.plan.transfers[instruction.transfer].value
-                found = self.values[value, instruction.microbatch]
+                found = self.value(value, instruction.microbatch)
                 self._advance()
                 return Outgoing(instruction.transfer, instruction.microbatch, found)
             else:
                 return instruction
         return _FINISHED
+
+    def value(self, name: str, microbatch: int) -> Any:
+        """What a microbatch reads: its own value, or the one that came once for all."""
+        return self.values[self._key(name, microbatch)]
 
     def store(self, outputs: Iterable[tuple[str, Any]], microbatch: int = 0) -> None:
         """Ends the RUN or UPDATE that `next` returned."""
@@ -101,7 +108,8 @@ class Worker:
             raise RunError(f"partition {self.partition}: there is no transfer {transfer}")
         expected = self.plan.transfers[transfer]
         key = (expected.recv, microbatch)
-        if expected.to != self.partition or not 0 <= microbatch < self.plan.microbatches:
+        times = expected.times(self.plan.microbatches)
+        if expected.to != self.partition or not 0 <= microbatch < times:
             raise RunError(f"partition {self.partition}: transfer {transfer} is not for it")
         if key in self.values:
             raise RunError(f"partition {self.partition}: {expected.recv} came twice")
@@ -116,24 +124,28 @@ class Worker:
         to = ", ".join(readers)
         return f"{of}→{to}, microbatch {waiting.microbatch}, from partition {t.source}"
 
+    def _key(self, name: str, microbatch: int) -> Key:
+        return (name, 0 if name in self._invariant else microbatch)
+
     def _advance(self) -> None:
         for key in self._frees.get(self.position, ()):
             self.values.pop(key, None)
         self.position += 1
 
 
-def _frees(plan: Plan, partition: int) -> Mapping[int, tuple[Key, ...]]:
-    """position → the values that nothing reads after it; results live to the end."""
-    program = plan.programs[partition]
-    last: dict[Key, int] = {}
-    for position, instruction in enumerate(program.instructions):
-        if isinstance(instruction, Run):
-            for name in program.segments[instruction.segment].inputs:
-                last[name, instruction.microbatch] = position
-        elif isinstance(instruction, Send):
-            last[plan.transfers[instruction.transfer].value, instruction.microbatch] = position
-    found: dict[int, list[Key]] = defaultdict(list)
-    for key, position in last.items():
-        if key[0] not in plan.graph.result_values:
-            found[position].append(key)
-    return {position: tuple(keys) for position, keys in found.items()}
+    def _last_reads(self) -> Mapping[int, tuple[Key, ...]]:
+        """position → the values that nothing reads after it; results live to the end."""
+        last: dict[Key, int] = {}
+        for position, instruction in enumerate(self.program.instructions):
+            if isinstance(instruction, Run):
+                segment = self.program.segments[instruction.segment]
+                for name in (*segment.inputs, *segment.outputs):
+                    last[self._key(name, instruction.microbatch)] = position
+            elif isinstance(instruction, Send):
+                value = self.plan.transfers[instruction.transfer].value
+                last[self._key(value, instruction.microbatch)] = position
+        found: dict[int, list[Key]] = defaultdict(list)
+        for key, position in last.items():
+            if key[0] not in self.plan.graph.result_values:
+                found[position].append(key)
+        return {position: tuple(keys) for position, keys in found.items()}

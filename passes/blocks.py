@@ -7,10 +7,10 @@ value that is ready early is sent before the rest is computed: its reader can go
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from dbgraph.ir.graph import Graph, Node
+from dbgraph.ir.graph import Graph
 
 # Another segment is worth its dispatch only if it saves that many seconds of waiting.
 _WORTH_A_SEGMENT_S = 300e-6
@@ -18,22 +18,22 @@ _WORTH_A_SEGMENT_S = 300e-6
 
 @dataclass
 class Part:
-    """Receive, then compute, then send."""
+    """Receive, then compute, then send: positions of nodes in the graph."""
 
-    recvs: list[str] = field(default_factory=list)
-    nodes: list[Node] = field(default_factory=list)
-    sends: list[str] = field(default_factory=list)
+    recvs: list[int] = field(default_factory=list)
+    nodes: list[int] = field(default_factory=list)
+    sends: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Times:
     """Estimates of each node: when it could begin at the earliest, and how long it takes."""
 
-    begin_s: Mapping[str, float]
-    takes_s: Mapping[str, float]
+    begin_s: Sequence[float]
+    takes_s: Sequence[float]
 
-    def work_s(self, nodes: Iterable[Node]) -> float:
-        return sum(self.takes_s[node.name] for node in nodes)
+    def work_s(self, nodes: Iterable[int]) -> float:
+        return sum([self.takes_s[i] for i in nodes])
 
 
 def divide(graph: Graph, block: Part, times: Times) -> list[Part]:
@@ -47,7 +47,7 @@ def divide(graph: Graph, block: Part, times: Times) -> list[Part]:
 
 def _by_arrival(graph: Graph, block: Part, times: Times) -> list[Part]:
     """One part for all messages that arrive at about the same time."""
-    arrivals = sorted({times.begin_s[name] for name in block.recvs})
+    arrivals = sorted({times.begin_s[recv] for recv in block.recvs})
     gate_of: dict[float, float] = {}  # arrival → the first of those that wait together
     first = 0.0
     for arrival in arrivals:
@@ -56,15 +56,15 @@ def _by_arrival(graph: Graph, block: Part, times: Times) -> list[Part]:
         gate_of[arrival] = first
     if len(set(gate_of.values())) < 2:
         return [block]
-    gates = {name: gate_of[times.begin_s[name]] for name in block.recvs}
+    gates = {recv: gate_of[times.begin_s[recv]] for recv in block.recvs}
     parts: dict[float, Part] = {0.0: Part()}
-    for name in block.recvs:
-        parts.setdefault(gates[name], Part()).recvs.append(name)
+    for recv in block.recvs:
+        parts.setdefault(gates[recv], Part()).recvs.append(recv)
     for node in block.nodes:
-        gates[node.name] = max((gates.get(name, 0.0) for name in node.inputs), default=0.0)
-        parts[gates[node.name]].nodes.append(node)
+        gates[node] = max([gates.get(i, 0.0) for i in graph.sources[node]], default=0.0)
+        parts[gates[node]].nodes.append(node)
     for send in block.sends:
-        parts[gates.get(graph[send].inputs[0], 0.0)].sends.append(send)
+        parts[gates.get(graph.sources[send][0], 0.0)].sends.append(send)
     return _joined([part for _, part in sorted(parts.items(), key=lambda item: item[0])], times)
 
 
@@ -83,34 +83,36 @@ def _joined(parts: list[Part], times: Times) -> list[Part]:
 def _by_departure(graph: Graph, block: Part, times: Times) -> list[Part]:
     """Into what each send waits for, the first ones first, and what can be done while they
     travel."""
-    inside = {node.name: node for node in block.nodes}
-    done: set[str] = set()
+    if not block.sends or times.work_s(block.nodes) < _WORTH_A_SEGMENT_S:
+        return [block]
+    inside = set(block.nodes)
+    done: set[int] = set()
     parts = [Part(block.recvs)]
     for send in sorted(block.sends, key=lambda send: times.begin_s[send]):
-        needed = _needed(graph[send].inputs[0], inside, done)
-        if parts[-1].sends and times.work_s(inside[n] for n in needed) >= _WORTH_A_SEGMENT_S:
+        needed = _needed(graph, graph.sources[send][0], inside, done)
+        if parts[-1].sends and times.work_s(needed) >= _WORTH_A_SEGMENT_S:
             parts.append(Part())
-        parts[-1].nodes += [inside[name] for name in needed]
+        parts[-1].nodes += needed
         parts[-1].sends.append(send)
-    later = [node for node in block.nodes if node.name not in done]
+    later = [node for node in block.nodes if node not in done]
     if parts[-1].sends and times.work_s(later) >= _WORTH_A_SEGMENT_S:
         parts.append(Part())
     parts[-1].nodes += later
-    order = {name: k for k, name in enumerate([*inside, *block.sends])}
+    order = {i: k for k, i in enumerate([*block.nodes, *block.sends])}
     for part in parts:
-        part.nodes.sort(key=lambda node: order[node.name])
+        part.nodes.sort(key=order.__getitem__)
         part.sends.sort(key=order.__getitem__)
     return parts
 
 
-def _needed(name: str, inside: Mapping[str, Node], done: set[str]) -> list[str]:
+def _needed(graph: Graph, node: int, inside: set[int], done: set[int]) -> list[int]:
     """The nodes inside that a value depends on, itself included, and that are not done yet."""
-    found: list[str] = []
-    pending = [name]
+    found: list[int] = []
+    pending = [node]
     while pending:
-        name = pending.pop()
-        if name in inside and name not in done:
-            done.add(name)
-            found.append(name)
-            pending += inside[name].inputs
+        node = pending.pop()
+        if node in inside and node not in done:
+            done.add(node)
+            found.append(node)
+            pending += graph.sources[node]
     return found

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from dbgraph.ir.graph import Graph, Node, Result
 from dbgraph.ir.region import Region
-from dbgraph.ir.types import Attrs
+from dbgraph.ir.types import Attrs, Types
 from dbgraph.ops import op
+from dbgraph.ops.derivative import vjp_attrs
+from dbgraph.ops.schema import OpDef
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,18 @@ class Gradient:
         return _Reverse(graph).run()
 
 
+class _Derivative(NamedTuple):
+    """By one input: an op on the inputs of the node that are `given` and on its cotangent.
+
+    Attributes:
+        op: empty: the cotangent itself.
+    """
+
+    op: str
+    attrs: Attrs
+    given: tuple[int, ...] = ()
+
+
 class _Reverse:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -35,6 +49,9 @@ class _Reverse:
         # value → nodes that each hold a part of its cotangent
         self.parts: dict[str, list[Node]] = defaultdict(list)
         self.trained = _reached_by_parameters(graph)
+        # What tiles of one layer share: op, attributes and types of the inputs. By identity, since
+        # attributes that are equal (1 and 1.0) may differ as text; the graph keeps them alive.
+        self.known: dict[tuple[str, int, Types], tuple[_Derivative, ...]] = {}
 
     def run(self) -> Graph:
         for result in self.graph.results:
@@ -59,41 +76,44 @@ class _Reverse:
         self._add(loss, f"{loss.name}'one", "fill", (), attrs, loss)
 
     def _back(self, node: Node, cotangent: Node) -> None:
-        """One vjp for each input on which a parameter has influence."""
-        rule, types = op(node.op), self.graph.input_types(node)
-        if not rule.differentiable:
+        """The part of each input on which a parameter has influence."""
+        if not op(node.op).differentiable:
             return
-        whole = tuple((t.shape, t.dtype) for t in types)
-        transposes = rule.transposes(node.attrs, types) or (None,) * len(types)
-        for wrt, (name, transposed) in enumerate(zip(node.inputs, transposes, strict=True)):
+        derivatives = self._derivatives(node)
+        for wrt, (name, by_input) in enumerate(zip(node.inputs, derivatives, strict=True)):
             if name not in self.trained:
                 continue
-            value, part = self.graph[name], f"{node.name}'{wrt}"
-            if transposed is None:
-                given = rule.vjp_needs(wrt, len(node.inputs))
-                attrs = node.attrs.having(
-                    vjp_of=node.op, vjp_wrt=wrt, vjp_types=whole, vjp_given=given
-                )
-                inputs = (*(node.inputs[i] for i in given), cotangent.name)
-                self._add(value, part, "vjp", inputs, attrs, node)
-            elif transposed.op:
-                inputs = (cotangent.name,)
-                self._add(value, part, transposed.op, inputs, transposed.attrs, node)
+            if by_input.op:
+                inputs = (*[node.inputs[i] for i in by_input.given], cotangent.name)
+                part, attrs = f"{node.name}'{wrt}", by_input.attrs
+                self._add(self.graph[name], part, by_input.op, inputs, attrs, node)
             else:
                 self.parts[name].append(cotangent)
+
+    def _derivatives(self, node: Node) -> tuple[_Derivative, ...]:
+        types = self.graph.input_types(node)
+        key = (node.op, id(node.attrs), types)
+        if key not in self.known:
+            self.known[key] = _derivatives(op(node.op), node.attrs, types)
+        return self.known[key]
 
     def _add(
         self, value: Node, name: str, op_: str, inputs: tuple[str, ...], attrs: Attrs, at: Node
     ) -> None:
         """A part of the value's cotangent, computed where `at` stands."""
-        part = replace(at, name=name, op=op_, inputs=inputs, type=value.type, attrs=attrs, cut=None)
+        part = Node(
+            name, op_, inputs, value.type, attrs, at.layer, at.source, at.pin, None, at.partition
+        )
         self.backward.append(part)
         self.parts[value.name].append(part)
 
     def _total(self, node: Node) -> Node:
         """The parts summed on each partition, then where the value stands."""
+        parts = self.parts[node.name]
+        if len(parts) == 1:
+            return parts[0]
         by_partition: dict[int | None, list[Node]] = defaultdict(list)
-        for part in self.parts[node.name]:
+        for part in parts:
             by_partition[part.partition].append(part)
         subtotals = [
             self._sum(parts, f"{node.name}'.{partition}")
@@ -126,6 +146,19 @@ class _Reverse:
         )
         self.backward.append(total)
         return total
+
+
+def _derivatives(rule: OpDef, attrs: Attrs, types: Types) -> tuple[_Derivative, ...]:
+    """By each input: what the op says itself, or its vector-Jacobian product."""
+    found = []
+    transposes = rule.transposes(attrs, types) or (None,) * len(types)
+    for wrt, transposed in enumerate(transposes):
+        if transposed is not None:
+            found.append(_Derivative(transposed.op, transposed.attrs))
+        else:
+            vjp = vjp_attrs(rule, attrs, types, wrt)
+            found.append(_Derivative("vjp", vjp, vjp.ints("vjp_given")))
+    return tuple(found)
 
 
 def _reached_by_parameters(graph: Graph) -> set[str]:

@@ -22,8 +22,8 @@ class Infer:
         types: dict[str, TensorType] = {}
         nodes = []
         for node in graph:
-            types[node.name] = _infer(node, types)
-            nodes.append(replace(node, type=types[node.name]))
+            found = types[node.name] = _infer(node, types)
+            nodes.append(node if node.type == found else replace(node, type=found))
         return replace(graph, nodes=tuple(nodes))
 
 

@@ -21,7 +21,8 @@ class Simplify:
         seen: dict[object, str] = {}
         nodes: list[Node] = []
         for old in graph:
-            node = replace(old, inputs=tuple(renamed.get(n, n) for n in old.inputs))
+            inputs = tuple([renamed.get(name, name) for name in old.inputs])
+            node = old if inputs == old.inputs else replace(old, inputs=inputs)
             target = _identity_of(node, graph) or seen.get(_key(node))
             if target is not None:
                 renamed[node.name] = target

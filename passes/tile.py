@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 from dbgraph.ir.graph import Cut, Graph, Node, Result
-from dbgraph.ir.region import Region, disjoint, grid_overlap
-from dbgraph.ir.types import Attrs
+from dbgraph.ir.region import Region, disjoint, touching
+from dbgraph.ir.types import Attrs, TensorType
 from dbgraph.ops import op
+from dbgraph.passes.pieces import Grid, Local, Piece, Pieces, pieces_of
 from dbgraph.passes.views import Need, resolve
 
 _LOCAL_LEAVES = ("input", "clock", "fill")  # every partition has its own
@@ -33,62 +33,47 @@ class Tile:
         return _Tiling(graph).run()
 
 
-class Piece(NamedTuple):
-    """One tile of a value: its region there, where it stands, the node that computes it."""
+class _Place(NamedTuple):
+    """One tile of a node, to be made."""
 
+    name: str
     region: Region
     partition: int
+    inputs: tuple[str, ...] = ()
+
+
+class _Part(NamedTuple):
+    """A box of a node's value, from `start` on, and where in the reader's region it goes."""
+
     node: str
+    start: tuple[int, ...]
+    to: tuple[int, ...]
+    shape: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class _Value:
-    """The pieces of one value, found fast: by grid where it has one."""
-
-    pieces: tuple[Piece, ...]
-    splits: tuple[tuple[int, ...], ...] | None = None
-
-    def overlapping(self, region: Region, partition: int) -> Iterator[Piece]:
-        """The pieces that a reader on a partition takes a region from."""
-        if self.splits is not None:
-            for index in grid_overlap(self.splits, region):
-                yield self.pieces[index]
-            return
-        for piece in self.pieces:
-            if piece.region.overlaps(region):
-                yield piece
-
-
-@dataclass(frozen=True)
-class _LocalValue(_Value):
-    """A leaf that every partition holds for itself."""
-
-    @cached_property
-    def _by_partition(self) -> dict[int, list[Piece]]:
-        found: dict[int, list[Piece]] = defaultdict(list)
-        for piece in self.pieces:
-            found[piece.partition].append(piece)
-        return found
-
-    def overlapping(self, region: Region, partition: int) -> Iterator[Piece]:
-        for piece in self._by_partition[partition]:
-            if piece.region.overlaps(region):
-                yield piece
+Needs = tuple[Need, ...]
+"""What one input of a tile consists of."""
 
 
 class _Tiling:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.nodes: dict[str, Node] = {}
-        self.values: dict[str, _Value] = {}
-        # (node name, tile index) → for each input what it needs
-        self.reads: dict[tuple[str, int], list[list[Need]]] = {}
+        self.values: dict[str, Pieces] = {}
+        # node name → for each tile, for each input, what it needs
+        self.reads: dict[str, list[list[Needs]]] = {}
         # value → partition → regions that its tiles there read
-        self.demand: dict[str, dict[int, list[Region]]] = defaultdict(lambda: defaultdict(list))
+        self.demand: dict[str, dict[int, set[Region]]] = defaultdict(lambda: defaultdict(set))
         # (tile node, partition) → the boxes of the tile that cross to that partition
         self.crossing: dict[tuple[str, int], list[Region]] = {}
+        # (partition, needs) → the node there that holds them
+        self.held: dict[tuple[int, Needs], str] = {}
+        # (tile node, box of it) → the node that holds just that
+        self.cropped: dict[tuple[str, Region], str] = {}
         self.assembled: dict[tuple[object, ...], str] = {}
         self.owned_bytes: dict[int, int] = defaultdict(int)
+        # Tiles repeat their shapes and attributes: each once.
+        self.types: dict[TensorType, TensorType] = {}
 
     def run(self) -> Graph:
         for node in self.graph:
@@ -106,20 +91,23 @@ class _Tiling:
         if node.cut is None:
             return
         rule, types = op(node.op), self.graph.input_types(node)
-        for index, (region, partition) in enumerate(node.cut.tiles()):
-            needs = []
-            for name, read in zip(node.inputs, rule.reads(node.attrs, types, region), strict=True):
-                resolved = list(resolve(self.graph, name, read))
-                for need in resolved:
-                    self.demand[need.value][partition].append(need.region)
-                needs.append(resolved)
-            self.reads[node.name, index] = needs
+        of_tiles: list[list[Needs]] = []
+        for region, partition in node.cut.tiles():
+            reads = rule.reads(node.attrs, types, region)
+            needs = [
+                tuple(resolve(self.graph, name, read))
+                for name, read in zip(node.inputs, reads, strict=True)
+            ]
+            for need in (need for of_input in needs for need in of_input):
+                self.demand[need.value][partition].add(need.region)
+            of_tiles.append(needs)
+        self.reads[node.name] = of_tiles
 
     def _demand_leaf_result(self, result: Result) -> None:
         """An output that is a leaf is read by partition 0."""
         for need in self._resolve_whole(result):
             if self.graph[need.value].cut is None:
-                self.demand[need.value][0].append(need.region)
+                self.demand[need.value][0].add(need.region)
 
     def _resolve_whole(self, result: Result) -> Iterable[Need]:
         whole = Region.whole(self.graph[result.value].type.shape)
@@ -129,125 +117,123 @@ class _Tiling:
 
     def _emit(self, node: Node) -> None:
         if node.op in _LOCAL_LEAVES:
-            self._emit_local_leaf(node)
+            self.values[node.name] = Local(self._add_tiles(node, self._local_leaf(node)))
         elif node.op == "parameter":
-            self._emit_parameter(node)
+            self.values[node.name] = pieces_of(self._add_tiles(node, self._parameter(node)))
+            self._find_crossings(node.name)
         elif node.cut is not None:
-            self._emit_tiles(node, node.cut)
-        self._find_crossings(node.name)
+            pieces = self._add_tiles(node, self._computed(node, node.cut))
+            self.values[node.name] = Grid(pieces, node.cut.splits)
+            self._find_crossings(node.name)
 
-    def _emit_local_leaf(self, node: Node) -> None:
-        pieces = []
+    def _local_leaf(self, node: Node) -> Iterator[_Place]:
         for partition, regions in sorted(self.demand[node.name].items()):
             for k, box in enumerate(disjoint(regions)):
                 name = f"{node.name}@{partition}" + (f".{k}" if k else "")
-                pieces.append(self._add_tile(node, name, box, partition, ()))
-        self.values[node.name] = _LocalValue(tuple(pieces))
+                yield _Place(name, box, partition)
 
-    def _emit_parameter(self, node: Node) -> None:
-        atoms = _atoms(self.demand[node.name])
-        pieces = []
+    def _parameter(self, node: Node) -> Iterator[_Place]:
+        """Each box is owned by one of those that read it: who owns least so far."""
+        atoms = atoms_of(self.demand[node.name])
+        item_bytes = node.type.size_bytes // node.type.size
         for k, (box, readers) in enumerate(atoms):
             owner = min(readers, key=lambda p: (self.owned_bytes[p], p))
-            name = node.name if len(atoms) == 1 else f"{node.name}[{k}]"
-            pieces.append(self._add_tile(node, name, box, owner, ()))
-            self.owned_bytes[owner] += self.nodes[name].type.size_bytes
-        self.values[node.name] = _Value(tuple(pieces))
+            self.owned_bytes[owner] += box.size * item_bytes
+            yield _Place(_numbered(node.name, k, len(atoms)), box, owner)
 
-    def _emit_tiles(self, node: Node, cut: Cut) -> None:
-        pieces = []
+    def _computed(self, node: Node, cut: Cut) -> Iterator[_Place]:
+        reads = self.reads.pop(node.name)
         for index, (region, partition) in enumerate(cut.tiles()):
-            name = node.name if cut.count == 1 else f"{node.name}[{index}]"
-            inputs = tuple(
+            name = _numbered(node.name, index, cut.count)
+            inputs = [
                 self._input(needs, partition, f"{name}.in{i}", node)
-                for i, needs in enumerate(self.reads[node.name, index])
-            )
-            pieces.append(self._add_tile(node, name, region, partition, inputs))
-        self.values[node.name] = _Value(tuple(pieces), cut.splits)
+                for i, needs in enumerate(reads[index])
+            ]
+            yield _Place(name, region, partition, tuple(inputs))
 
-    def _add_tile(
-        self, node: Node, name: str, region: Region, partition: int, inputs: tuple[str, ...]
-    ) -> Piece:
-        attrs = op(node.op).localize(node.attrs, self.graph.input_types(node), region)
-        self.nodes[name] = replace(
-            node,
-            name=name,
-            inputs=inputs,
-            attrs=attrs,
-            type=node.type.with_shape(region.shape),
-            cut=Cut(region.bounds, (partition,)),
-            partition=partition,
-        )
-        return Piece(region, partition, name)
+    def _add_tiles(self, node: Node, places: Iterable[_Place]) -> list[Piece]:
+        localize, types = op(node.op).localize, self.graph.input_types(node)
+        same: dict[Attrs, Attrs] = {}
+        pieces = []
+        for name, region, partition, inputs in places:
+            attrs = localize(node.attrs, types, region)
+            self.nodes[name] = Node(
+                name,
+                node.op,
+                inputs,
+                self._type(node, region.shape),
+                same.setdefault(attrs, attrs),
+                node.layer,
+                node.source,
+                node.pin,
+                Cut(region.bounds, (partition,)),
+                partition,
+            )
+            pieces.append(Piece(region, partition, name))
+        return pieces
+
+    def _type(self, like: Node, shape: tuple[int, ...]) -> TensorType:
+        found = like.type.with_shape(shape)
+        return self.types.setdefault(found, found)
 
     # What crosses
 
     def _find_crossings(self, value: str) -> None:
         """For each tile and each other partition: the disjoint boxes of it that are read there."""
-        if value not in self.values or isinstance(self.values[value], _LocalValue):
-            return
         wanted: dict[tuple[str, int], list[Region]] = defaultdict(list)
         for partition, regions in self.demand[value].items():
-            for region in dict.fromkeys(regions):
-                for piece in self.values[value].overlapping(region, partition):
+            for region in regions:
+                for piece, part in self.values[value].taken(region, partition):
                     if piece.partition != partition:
-                        common = piece.region.intersect(region).within(piece.region)
-                        wanted[piece.node, partition].append(common)
+                        wanted[piece.node, partition].append(part.within(piece.region))
         for key, boxes in wanted.items():
             self.crossing[key] = disjoint(boxes)
 
-    def _input(self, needs: list[Need], partition: int, name: str, reader: Node) -> str:
+    def _input(self, needs: Needs, partition: int, name: str, reader: Node) -> str:
         """The node on the reader's partition that holds what one input of a tile needs."""
-        parts = [part for need in needs for part in self._parts(need, partition)]
-        shape = _extent(needs)
-        source, box, *_ = parts[0]
-        if len(parts) == 1 and box == Region.whole(self.nodes[source].type.shape):
-            return source
-        return self._assemble(parts, shape, partition, name, reader)
+        key = (partition, needs)
+        if key not in self.held:
+            parts = [part for need in needs for part in self._parts(need, partition)]
+            self.held[key] = self._joined(parts, _extent(needs), partition, name, reader)
+        return self.held[key]
 
-    def _parts(
-        self, need: Need, partition: int
-    ) -> Iterator[tuple[str, Region, tuple[int, ...], int]]:
-        """(node, box in it, place in the reader's region, partition) for one need."""
-        for piece in self.values[need.value].overlapping(need.region, partition):
-            common = piece.region.intersect(need.region)
-            to = tuple(
-                t + c - r for t, c, r in zip(need.to, common.start, need.region.start, strict=True)
-            )
+    def _parts(self, need: Need, partition: int) -> Iterator[_Part]:
+        """Where on the reader's partition what it needs is, or comes to be."""
+        for piece, taken in self.values[need.value].taken(need.region, partition):
+            to = _moved(need.to, taken, need.region)
+            inside = taken.within(piece.region)
             if piece.partition == partition:
-                yield piece.node, common.within(piece.region), to, partition
+                yield _Part(piece.node, inside.start, to, inside.shape)
                 continue
-            inside = common.within(piece.region)
             for box in self.crossing[piece.node, partition]:
                 part = box.intersect(inside)
-                if part.empty:
-                    continue
-                moved = tuple(
-                    t + p - i for t, p, i in zip(to, part.start, inside.start, strict=True)
-                )
-                yield self._crop(piece, box), part.within(box), moved, piece.partition
+                if not part.empty:
+                    node, start = self._crop(piece, box), part.within(box).start
+                    yield _Part(node, start, _moved(to, part, inside), part.shape)
 
     def _crop(self, piece: Piece, box: Region) -> str:
         """A box of a tile, cut out where the tile stands, so that no more than it crosses."""
-        tile = self.nodes[piece.node]
-        if box == Region.whole(tile.type.shape):
-            return piece.node
-        parts = [(piece.node, box, (0,) * box.rank, piece.partition)]
-        name = f"{piece.node}#{_dashed(box)}"
-        return self._assemble(parts, box.shape, piece.partition, name, tile)
+        key = (piece.node, box)
+        if key not in self.cropped:
+            name, tile = f"{piece.node}#{_dashed(box)}", self.nodes[piece.node]
+            part = _Part(piece.node, box.start, (0,) * box.rank, box.shape)
+            self.cropped[key] = self._joined([part], box.shape, piece.partition, name, tile)
+        return self.cropped[key]
 
-    def _assemble(
+    def _joined(
         self,
-        parts: list[tuple[str, Region, tuple[int, ...], int]],
+        parts: list[_Part],
         shape: tuple[int, ...],
         partition: int,
         name: str,
-        blame: Node,
+        reader: Node,
     ) -> str:
-        inputs = tuple(dict.fromkeys(source for source, *_ in parts))
-        pieces = tuple(
-            (inputs.index(source), box.start, to, box.shape) for source, box, to, _ in parts
-        )
+        """A node that holds the parts: the one of which they are all, or an assemble."""
+        if len(parts) == 1 and parts[0].shape == self.nodes[parts[0].node].type.shape:
+            return parts[0].node
+        inputs = tuple(dict.fromkeys([part.node for part in parts]))
+        number = {node: k for k, node in enumerate(inputs)}
+        pieces = tuple([(number[node], start, to, n) for node, start, to, n in parts])
         key = (inputs, pieces, partition)
         if key not in self.assembled:
             self.assembled[key] = name
@@ -256,10 +242,10 @@ class _Tiling:
                 name,
                 "assemble",
                 inputs,
-                first.type.with_shape(shape),
+                self._type(first, shape),
                 Attrs(shape=shape, pieces=pieces),
-                layer=first.layer if len(inputs) == 1 else blame.layer,
-                source=blame.source,
+                layer=first.layer if len(inputs) == 1 else reader.layer,
+                source=reader.source,
                 partition=partition,
             )
         return self.assembled[key]
@@ -268,39 +254,63 @@ class _Tiling:
 
     def _results(self, result: Result) -> Iterator[Result]:
         for need in self._resolve_whole(result):
-            for piece in self.values[need.value].overlapping(need.region, partition=0):
-                common = piece.region.intersect(need.region)
-                at = tuple(
-                    t + c - r
-                    for t, c, r in zip(need.to, common.start, need.region.start, strict=True)
-                )
-                node = self._crop(piece, common.within(piece.region))
-                yield replace(result, region=Region.at(at, common.shape), value=node)
+            for piece, part in self.values[need.value].taken(need.region, partition=0):
+                at = _moved(need.to, part, need.region)
+                node = self._crop(piece, part.within(piece.region))
+                yield replace(result, region=Region.at(at, part.shape), value=node)
 
 
-def _extent(needs: list[Need]) -> tuple[int, ...]:
+def _numbered(name: str, index: int, count: int) -> str:
+    return name if count == 1 else f"{name}[{index}]"
+
+
+def _moved(to: tuple[int, ...], part: Region, whole: Region) -> tuple[int, ...]:
+    """Where a part goes if the whole goes to `to`."""
+    pairs = zip(to, part.bounds, whole.bounds, strict=True)
+    return tuple([t + a - o for t, (a, _), (o, _) in pairs])
+
+
+def _extent(needs: Needs) -> tuple[int, ...]:
     """The shape of the reader's region, of the needs that fill it."""
     rank = len(needs[0].to)
-    return tuple(max(n.to[a] + n.region.shape[a] for n in needs) for a in range(rank))
+    ends = [[n.to[a] + n.region.shape[a] for a in range(rank)] for n in needs]
+    return tuple(map(max, zip(*ends, strict=True)))
 
 
 def _dashed(box: Region) -> str:
-    return "_".join(f"{a}-{b}" for a, b in box.bounds)
+    return "_".join([f"{a}-{b}" for a, b in box.bounds])
 
 
-def _atoms(demand: dict[int, list[Region]]) -> list[tuple[Region, tuple[int, ...]]]:
+def atoms_of(demand: dict[int, set[Region]]) -> list[tuple[Region, tuple[int, ...]]]:
     """Disjoint boxes of a parameter, each with the partitions that read it."""
-    atoms: list[tuple[Region, tuple[int, ...]]] = []
+    readers: dict[Region, list[int]] = defaultdict(list)
     for partition, regions in sorted(demand.items()):
-        fresh = disjoint(regions)
+        for box in disjoint(regions):
+            readers[box].append(partition)
+    groups = touching(list(readers))
+    return sorted(atom for boxes in groups for atom in _cut_up(boxes, readers))
+
+
+def _cut_up(
+    boxes: list[Region], readers: dict[Region, list[int]]
+) -> list[tuple[Region, tuple[int, ...]]]:
+    """Boxes that overlap, as disjoint ones."""
+    if len(boxes) == 1:
+        return [(boxes[0], tuple(readers[boxes[0]]))]
+    wanted: dict[int, list[Region]] = defaultdict(list)
+    for box in sorted(boxes):
+        for partition in readers[box]:
+            wanted[partition].append(box)
+    atoms: list[tuple[Region, tuple[int, ...]]] = []
+    for partition, fresh in sorted(wanted.items()):
         updated: list[tuple[Region, tuple[int, ...]]] = []
-        for box, readers in atoms:
+        for box, known in atoms:
             rest = [box]
             for other in fresh:
                 if other.overlaps(box):
-                    updated.append((box.intersect(other), (*readers, partition)))
+                    updated.append((box.intersect(other), (*known, partition)))
                     rest = [r for b in rest for r in b.subtract(other)]
-            updated.extend((r, readers) for r in rest)
+            updated.extend((r, known) for r in rest)
             fresh = [f for g in fresh for f in g.subtract(box)]
         atoms = updated + [(f, (partition,)) for f in fresh]
-    return sorted(atoms)
+    return atoms

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbgraph.ir.region import Region, covers, disjoint, even_splits, grid, window_range
+from dbgraph.ir.region import (
+    Region,
+    covers,
+    disjoint,
+    even_splits,
+    grid,
+    grid_parts,
+    overlapping_pairs,
+    touching,
+    window_range,
+)
 
 SPAN = 6
 
@@ -63,6 +73,42 @@ def test_algebra_of_two(pair: tuple[Region, Region]) -> None:
                 for k in range(a.rank)
             )
         )
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_parts_of_a_grid(data: st.DataObject) -> None:
+    bounds = st.sets(st.integers(1, SPAN - 1)).map(lambda s: (0, *sorted(s), SPAN))
+    splits = data.draw(st.lists(bounds, max_size=3))
+    region = data.draw(boxes(len(splits)))
+    expected = [
+        (index, box.intersect(region))
+        for index, box in enumerate(grid(splits))
+        if box.overlaps(region)
+    ]
+    assert grid_parts(splits, region) == expected
+
+
+@settings(deadline=None)
+@given(regions=LISTS)
+def test_pairs_and_groups_that_overlap(regions: list[Region]) -> None:
+    distinct = list(dict.fromkeys(regions))
+    expected = {frozenset(p) for p in combinations(distinct, 2) if p[0].overlaps(p[1])}
+    found = [frozenset(pair) for pair in overlapping_pairs(distinct)]
+    assert len(found) == len(set(found))
+    assert set(found) == expected
+    groups = touching(distinct)
+    assert sorted(box for group in groups for box in group) == sorted(distinct)
+    place = {box: k for k, group in enumerate(groups) for box in group}
+    assert all(len({place[box] for box in pair}) == 1 for pair in expected)
+    for group in groups:  # each is connected
+        reached, pending = set(group[:1]), group[:1]
+        while pending:
+            box = pending.pop()
+            near = {other for other in group if other.overlaps(box)} - reached
+            reached |= near
+            pending += near
+        assert reached == set(group)
 
 
 @settings(deadline=None)

@@ -38,7 +38,7 @@ def run(worker: Worker, action: Run | Update) -> None:
     if isinstance(action, Run):
         segment = worker.program.segments[action.segment]
         for name in segment.inputs:
-            assert worker.values[name, action.microbatch] == name
+            assert worker.value(name, action.microbatch) == name
         worker.store(((name, name) for name in segment.outputs), action.microbatch)
     else:
         worker.store(())
@@ -119,3 +119,24 @@ def test_any_order_of_arrival_and_of_turns_ends(partitions, microbatches, random
         wanted = {r.value for r in plan.results(p)}
         unread = {n for n, _ in worker.values} - wanted
         assert all(plan.graph[n].op in ("input", "parameter") for n in unread)
+
+
+def test_what_comes_once_serves_all_microbatches() -> None:
+    with dbg.Network("rows", batch=4) as net:
+        conv = L.Conv2D(maps=1, patch=(1, 1), use_bias=False, cut={"rows": 2}, name="conv")
+        dbg.output("y", conv(dbg.input("x", (4, 2, 1))))
+    plan = dbg.make_plan(net, 2, microbatches=2, strategy="tiles", mode="inference")
+    (weights,) = [t for t in plan.transfers if t.invariant]
+    worker = Worker(plan, weights.to)
+    worker.begin(leaves(plan, weights.to))
+    with pytest.raises(RunError, match="not for it"):
+        worker.deliver(weights.index, 1, weights.recv)
+    assert worker.next() == Waiting(weights.index, 0)
+    worker.deliver(weights.index, 0, weights.recv)
+    for _ in range(2):
+        assert (weights.recv, 0) in worker.values
+        action = worker.next()
+        assert isinstance(action, Run)
+        run(worker, action)
+    assert (weights.recv, 0) not in worker.values, "it goes after its last reader"
+    assert isinstance(worker.next(), Finished)

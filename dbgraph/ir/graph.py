@@ -135,21 +135,43 @@ class Graph:
 
     def input_types(self, node: Node) -> Types:
         by_name = self.by_name
-        return tuple(by_name[name].type for name in node.inputs)
+        return tuple([by_name[name].type for name in node.inputs])
+
+    @cached_property
+    def positions(self) -> Mapping[str, int]:
+        """Where in `nodes` each value is."""
+        return {node.name: i for i, node in enumerate(self.nodes)}
+
+    @cached_property
+    def sources(self) -> tuple[tuple[int, ...], ...]:
+        """For each node the positions of its inputs: who walks over all edges of a large graph
+        several times finds them faster by number than by name."""
+        positions = self.positions
+        return tuple([tuple([positions[name] for name in node.inputs]) for node in self.nodes])
 
     @cached_property
     def consumers(self) -> Mapping[str, tuple[Node, ...]]:
         """For each value the nodes that read it, in order, each once."""
-        found: dict[str, dict[str, Node]] = {node.name: {} for node in self.nodes}
+        found: dict[str, list[Node]] = {}
         for node in self.nodes:
-            for name in node.inputs:
-                found[name][node.name] = node
-        return {name: tuple(nodes.values()) for name, nodes in found.items()}
+            for name in node.inputs if len(node.inputs) == 1 else dict.fromkeys(node.inputs):
+                found.setdefault(name, []).append(node)
+        return {node.name: tuple(found.get(node.name, ())) for node in self.nodes}
 
     @cached_property
     def result_values(self) -> frozenset[str]:
         """The values that leave the graph."""
         return frozenset(result.value for result in self.results)
+
+    @cached_property
+    def invariant(self) -> frozenset[str]:
+        """The values that are the same for all microbatches of a step: neither an input nor the
+        clock has an influence on them."""
+        found: set[str] = set()
+        for node in self.nodes:
+            if node.op not in ("input", "clock") and found.issuperset(node.inputs):
+                found.add(node.name)
+        return frozenset(found)
 
     def live(self) -> Graph:
         """Without the nodes that no result needs."""

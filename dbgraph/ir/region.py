@@ -1,14 +1,15 @@
 """Regions: boxes in a tensor, and their algebra.
 
 Everything that a cut needs follows from this arithmetic: halos, the columns of a weight matrix
-that a machine owns, which bytes cross which boundary.
+that a machine owns, which bytes cross which boundary. A plan for many machines takes millions of
+these steps; hence lists inside `tuple` and plain loops, which are faster than generators.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 from math import prod
 from typing import NamedTuple
 
@@ -28,12 +29,12 @@ class Region(NamedTuple):
 
     @staticmethod
     def whole(shape: Sequence[int]) -> Region:
-        return Region(tuple((0, n) for n in shape))
+        return Region(tuple([(0, n) for n in shape]))
 
     @staticmethod
     def at(start: Sequence[int], shape: Sequence[int]) -> Region:
         """The box of a shape that begins at `start`."""
-        return Region(tuple((a, a + n) for a, n in zip(start, shape, strict=True)))
+        return Region(tuple([(a, a + n) for a, n in zip(start, shape, strict=True)]))
 
     @property
     def rank(self) -> int:
@@ -41,24 +42,24 @@ class Region(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(b - a for a, b in self.bounds)
+        return tuple([b - a for a, b in self.bounds])
 
     @property
     def start(self) -> tuple[int, ...]:
-        return tuple(a for a, _ in self.bounds)
+        return tuple([a for a, _ in self.bounds])
 
     @property
     def stop(self) -> tuple[int, ...]:
-        return tuple(b for _, b in self.bounds)
+        return tuple([b for _, b in self.bounds])
 
     @property
     def size(self) -> int:
         """Number of elements; 0 when empty."""
-        return prod(max(0, b - a) for a, b in self.bounds)
+        return prod([b - a if b > a else 0 for a, b in self.bounds])
 
     @property
     def empty(self) -> bool:
-        return any(b <= a for a, b in self.bounds)
+        return min(self.shape, default=1) <= 0
 
     def slices(self) -> tuple[slice, ...]:
         return tuple(slice(a, b) for a, b in self.bounds)
@@ -72,15 +73,19 @@ class Region(NamedTuple):
         """The common box; may be empty."""
         return Region(
             tuple(
-                (max(a, c), min(b, d))
-                for (a, b), (c, d) in zip(self.bounds, other.bounds, strict=True)
+                [
+                    (a if a > c else c, b if b < d else d)
+                    for (a, b), (c, d) in zip(self.bounds, other.bounds, strict=True)
+                ]
             )
         )
 
     def overlaps(self, other: Region) -> bool:
-        return all(
-            max(a, c) < min(b, d) for (a, b), (c, d) in zip(self.bounds, other.bounds, strict=True)
-        )
+        """Whether they have an element in common."""
+        for (a, b), (c, d) in zip(self.bounds, other.bounds, strict=True):
+            if (a if a > c else c) >= (b if b < d else d):
+                return False
+        return True
 
     def hull(self, other: Region) -> Region:
         """The smallest box that contains both."""
@@ -93,14 +98,13 @@ class Region(NamedTuple):
 
     def shift(self, offset: Sequence[int]) -> Region:
         return Region(
-            tuple((a + o, b + o) for (a, b), o in zip(self.bounds, offset, strict=True))
+            tuple([(a + o, b + o) for (a, b), o in zip(self.bounds, offset, strict=True)])
         )
 
     def within(self, frame: Region) -> Region:
         """The same box in the coordinates of `frame`, whose start becomes the origin."""
-        return Region(
-            tuple((a - o, b - o) for (a, b), (o, _) in zip(self.bounds, frame.bounds, strict=True))
-        )
+        pairs = zip(self.bounds, frame.bounds, strict=True)
+        return Region(tuple([(a - o, b - o) for (a, b), (o, _) in pairs]))
 
     def replace(self, axis: int, bounds: tuple[int, int]) -> Region:
         return Region((*self.bounds[:axis], bounds, *self.bounds[axis + 1 :]))
@@ -160,15 +164,29 @@ def grid_overlap(splits: Sequence[Sequence[int]], region: Region) -> Iterator[in
     >>> list(grid_overlap([(0, 2, 4, 6)], Region.of((3, 5))))
     [1, 2]
     """
-    ranges = [
-        range(bisect_right(s, a) - 1, bisect_left(s, b))
-        for s, (a, b) in zip(splits, region.bounds, strict=True)
-    ]
-    for index in product(*ranges):
-        flat = 0
-        for i, s in zip(index, splits, strict=True):
-            flat = flat * (len(s) - 1) + i
-        yield flat
+    for index, _ in grid_parts(splits, region):
+        yield index
+
+
+def grid_parts(
+    splits: Sequence[Sequence[int]], region: Region
+) -> list[tuple[int, Region]]:
+    """Row-major indices of the grid's boxes that overlap a region inside the grid, each with the
+    box that they share.
+
+    >>> [(index, str(box)) for index, box in grid_parts([(0, 2, 4, 6)], Region.of((3, 6)))]
+    [(1, '3:4'), (2, '4:6')]
+    """
+    found: list[tuple[int, tuple[tuple[int, int], ...]]] = [(0, ())]
+    for s, bounds in zip(splits, region.bounds, strict=True):
+        a, b = bounds
+        first, stop, width = bisect_right(s, a) - 1, bisect_left(s, b), len(s) - 1
+        if stop - first == 1:
+            along = [(first, bounds)]
+        else:
+            along = [(i, (max(a, s[i]), min(b, s[i + 1]))) for i in range(first, stop)]
+        found = [(flat * width + i, (*box, part)) for flat, box in found for i, part in along]
+    return [(flat, Region(box)) for flat, box in found]
 
 
 def grid_shares(
@@ -196,8 +214,11 @@ def disjoint(regions: Iterable[Region]) -> list[Region]:
     Larger boxes come first, so that a halo that contains another swallows it; boxes that
     together form a box are joined.
     """
+    distinct = set(regions)
+    if len(distinct) == 1:
+        return [region for region in distinct if not region.empty]
     done: list[Region] = []
-    for region in sorted(set(regions), key=lambda r: (-r.size, r)):
+    for region in sorted(distinct, key=lambda r: (-r.size, r)):
         pieces = [region]
         for other in done:
             pieces = [rest for piece in pieces for rest in piece.subtract(other)]
@@ -238,22 +259,46 @@ def covers(region: Region, pieces: Iterable[Region]) -> bool:
 
 
 def overlapping(boxes: Sequence[Region]) -> tuple[Region, Region] | None:
-    """Two of the boxes that have an element in common; None where all are disjoint.
+    """Two of the boxes that have an element in common; None where all are disjoint."""
+    return next(overlapping_pairs(boxes), None)
 
-    A sweep along the axis that tells most of them apart.
+
+def overlapping_pairs(boxes: Sequence[Region]) -> Iterator[tuple[Region, Region]]:
+    """All pairs of boxes that have an element in common.
+
+    A sweep along the axis that tells most of the boxes apart.
     """
-    rank = boxes[0].rank if boxes else 0
-    if not rank:
-        return (boxes[0], boxes[1]) if len(boxes) > 1 else None
-    axis = max(range(rank), key=lambda a: len({box.bounds[a] for box in boxes}))
+    if len(boxes) < 2:
+        return
+    axis = most_telling_axis(boxes)
+    if axis is None:
+        yield from combinations(boxes, 2)
+        return
     active: list[Region] = []
     for box in sorted(boxes, key=lambda box: box.bounds[axis]):
-        active = [other for other in active if other.bounds[axis][1] > box.bounds[axis][0]]
+        start = box.bounds[axis][0]
+        active = [other for other in active if other.bounds[axis][1] > start]
         for other in active:
             if other.overlaps(box):
-                return other, box
+                yield other, box
         active.append(box)
-    return None
+
+
+def most_telling_axis(boxes: Sequence[Region]) -> int | None:
+    """The axis along which the boxes have most different ranges; None where they have no axis."""
+    axes = range(boxes[0].rank)
+    return max(axes, key=lambda axis: len({box.bounds[axis] for box in boxes}), default=None)
+
+
+def touching(boxes: Sequence[Region]) -> list[list[Region]]:
+    """The boxes in groups: two that overlap, directly or by way of others, are in one group."""
+    group = {box: [box] for box in boxes}
+    for a, b in overlapping_pairs(boxes):
+        mine, other = sorted((group[a], group[b]), key=len)
+        if mine is not other:
+            other += mine
+            group.update(dict.fromkeys(mine, other))
+    return list({id(members): members for members in group.values()}.values())
 
 
 class Clip(NamedTuple):

@@ -14,7 +14,7 @@ whitespace, comma, parenthesis, percent sign or brace. Parsing evaluates no code
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from dbgraph.errors import PlanError
 from dbgraph.ir.graph import NO_PIN, Cut, Graph, Node, Pin, Result
@@ -32,10 +32,16 @@ def print_graph(graph: Graph) -> str:
     Raises:
         PlanError: an attribute is NaN, which no text gives back.
     """
-    known: dict[int, str] = {}  # by identity: Attrs(x=1) == Attrs(x=True), but not as text
-    lines = [_node_text(node, known) for node in graph.nodes]
-    lines += [print_result(result) for result in graph.results]
-    return "".join(line + "\n" for line in lines)
+    return "".join(graph_lines(graph))
+
+
+def graph_lines(graph: Graph) -> Iterator[str]:
+    """The same text line by line, each with its end, for graphs of millions of nodes."""
+    known: dict[int, str] = {}
+    for node in graph.nodes:
+        yield _node_text(node, known) + "\n"
+    for result in graph.results:
+        yield print_result(result) + "\n"
 
 
 def print_node(node: Node) -> str:
@@ -49,22 +55,26 @@ def print_result(result: Result) -> str:
 
 
 def _node_text(node: Node, known: dict[int, str]) -> str:
-    inputs = ", ".join(["%" + name for name in node.inputs])
-    attrs = known.get(id(node.attrs))
-    if attrs is None:
-        attrs = known[id(node.attrs)] = _attrs_text(node.attrs)
-    text = f"%{node.name} = {node.op}({inputs}){attrs} : {node.type}"
+    """Args: known: texts of what nodes share, by identity: Attrs(x=1) == Attrs(x=True), but not
+    as text."""
+    inputs = "%" + ", %".join(node.inputs) if node.inputs else ""
+    attrs, type_, source = id(node.attrs), id(node.type), id(node.source)
+    if attrs not in known:
+        known[attrs] = _attrs_text(node.attrs)
+    if type_ not in known:
+        known[type_] = str(node.type)
+    if source not in known:
+        known[source] = f" at {_source_text(node.source)}" if node.source is not None else ""
+    text = f"%{node.name} = {node.op}({inputs}){known[attrs]} : {known[type_]}"
     if node.layer:
         text += f" layer={node.layer}"
-    if node.pin != NO_PIN:
+    if node.pin is not NO_PIN and node.pin != NO_PIN:
         text += f" pin={_pin_text(node.pin)}"
     if node.cut is not None:
         text += f" cut={_cut_text(node.cut)}"
     if node.partition is not None:
         text += f" @{node.partition}"
-    if node.source is not None:
-        text += f" at {_source_text(node.source)}"
-    return text
+    return text + known[source]
 
 
 def _attrs_text(attrs: Attrs) -> str:
@@ -141,10 +151,15 @@ def parse_graph(text: str, *, first_line: int = 1) -> Graph:
     Raises:
         PlanError: a line does not parse; the error names it.
     """
+    return parse_lines(text.split("\n"), first_line=first_line)
+
+
+def parse_lines(lines: Iterable[str], *, first_line: int = 1) -> Graph:
+    """The same of lines without their ends."""
     reader = _Reader()
     nodes: list[Node] = []
     results: list[Result] = []
-    for number, one in enumerate(text.split("\n"), first_line):
+    for number, one in enumerate(lines, first_line):
         if not one or one[0] == "#":
             continue
         try:
@@ -161,6 +176,7 @@ class _Reader:
     """Parses lines; equal texts of a field are parsed once and share one object."""
 
     def __init__(self) -> None:
+        self.names: dict[str, str] = {}
         self.attrs: dict[str | None, Attrs] = {None: NO_ATTRS}
         self.values: dict[str, Attribute] = {}
         self.types: dict[str, TensorType] = {}
@@ -173,6 +189,8 @@ class _Reader:
         if match is None:
             raise ValueError(_complaint(line))
         name, op, inputs, attrs, type_, layer, pin, cut, partition, source = match.groups()
+        self.names[name] = name
+        read = inputs[1:].split(", %") if inputs else []
         if attrs not in self.attrs:
             self.attrs[attrs] = self._attrs(attrs)
         if type_ not in self.types:
@@ -186,7 +204,7 @@ class _Reader:
         return Node(
             name,
             op,
-            tuple(inputs[1:].split(", %")) if inputs else (),
+            tuple([self.names.get(value, value) for value in read]),
             self.types[type_],
             self.attrs[attrs],
             layer or "",

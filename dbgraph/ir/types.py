@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from math import prod
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Attribute = None | bool | int | float | str | tuple["Attribute", ...]
 """What a node's attribute may be: a Python literal without lists, so that it is hashable and its
@@ -30,8 +29,7 @@ DTYPE_BYTES: Mapping[str, int] = {
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
-@dataclass(frozen=True, slots=True)
-class TensorType:
+class TensorType(NamedTuple):
     """Shape (with the batch axis, where the value has one) and dtype: `float32[128,10]`."""
 
     shape: tuple[int, ...]

@@ -84,12 +84,12 @@ class _Check:
     def run(self) -> None:
         for node in self.graph.nodes:
             self.check_name(node)
-            rule = self.rule_of(node)
-            types = self.input_types(node)
-            self.check_type(node, rule, types)
-            self.check_place(node, rule, types)
+            inputs = self.inputs_of(node)
+            types = tuple([value.type for value in inputs])
+            self.check_type(node, types)
+            self.check_place(node, types)
             if self.stage.apart:
-                self.check_edges(node)
+                self.check_edges(node, inputs)
             self.seen[node.name] = node
         for result in self.graph.results:
             self.check_result(result)
@@ -116,18 +116,18 @@ class _Check:
             raise self.fail(node, "views are resolved when their readers are tiled; none may stay")
         return rule
 
-    def input_types(self, node: Node) -> Types:
+    def inputs_of(self, node: Node) -> list[Node]:
         try:
-            return tuple([self.seen[name].type for name in node.inputs])
+            return [self.seen[name] for name in node.inputs]
         except KeyError as error:
             where = "after it" if error.args[0] in self.graph.by_name else "nowhere"
             raise self.fail(node, f"it reads %{error.args[0]}, which is defined {where}") from None
 
-    def check_type(self, node: Node, rule: OpDef, types: Types) -> None:
+    def check_type(self, node: Node, types: Types) -> None:
         key = (node.op, node.attrs, types)
         expected = self.inferred.get(key)
         if expected is None:
-            expected = self.inferred[key] = self.infer(node, rule, types)
+            expected = self.inferred[key] = self.infer(node, self.rule_of(node), types)
         if expected != node.type:
             raise self.fail(node, f"its type is {node.type}, but its op gives {expected}")
 
@@ -143,9 +143,9 @@ class _Check:
                 node, f"its attributes {node.attrs} do not fit the op with inputs {given}"
             ) from error
 
-    def check_place(self, node: Node, rule: OpDef, types: Types) -> None:
+    def check_place(self, node: Node, types: Types) -> None:
         if self.stage.placed is not None:
-            self.check_cut(node, rule, types)
+            self.check_cut(node, self.rule_of(node), types)
         if not self.stage.tiled and node.partition is not None:
             raise self.fail(node, f"it stands on partition {node.partition} before it is a tile")
         if self.stage.tiled and (node.partition is None or node.partition < 0):
@@ -168,45 +168,43 @@ class _Check:
             if pieces > 1 and axis not in self.cuttable[key]:
                 raise self.fail(node, f"axis {axis} is in {pieces} pieces, but it can't be cut")
 
-    def check_edges(self, node: Node) -> None:
+    def check_edges(self, node: Node, inputs: list[Node]) -> None:
         if node.op == "recv":
-            self.check_recv(node)
+            self.check_recv(node, inputs[0])
             return
-        for name in node.inputs:
-            value = self.seen[name]
+        for value in inputs:
             if value.op == "send":
-                raise self.fail(node, f"it reads the send %{name}; only a recv may")
+                raise self.fail(node, f"it reads the send %{value.name}; only a recv may")
             if value.partition != node.partition:
                 raise self.fail(
                     node,
-                    f"it stands on partition {node.partition} and reads %{name} of partition "
+                    f"it stands on partition {node.partition} and reads %{value.name} of partition "
                     f"{value.partition} without a send and a recv",
                 )
         if node.op == "send":
             self.check_send(node)
 
     def check_send(self, node: Node) -> None:
-        to, value = node.attrs.get("to"), node.inputs[0]
-        if not isinstance(to, int) or to < 0 or to == node.partition:
+        to, value = node.attrs.int("to"), node.inputs[0]
+        if to == node.partition:
             raise self.fail(node, f"it sends from partition {node.partition} to {to}")
         if (value, to) in self.sent:
             raise self.fail(node, f"%{value} is sent to partition {to} twice; once is enough")
         self.sent.add((value, to))
 
-    def check_recv(self, node: Node) -> None:
-        send = self.seen[node.inputs[0]]
+    def check_recv(self, node: Node, send: Node) -> None:
         if send.op != "send":
             raise self.fail(node, f"it receives %{send.name}, which is a {send.op}, not a send")
-        if send.attrs.get("to") != node.partition:
+        if send.attrs["to"] != node.partition:
             raise self.fail(
                 node,
                 f"it stands on partition {node.partition}, but %{send.name} sends to "
-                f"{send.attrs.get('to')}",
+                f"{send.attrs['to']}",
             )
-        if node.attrs.get("source") != send.partition:
+        if node.attrs["source"] != send.partition:
             raise self.fail(
                 node,
-                f"it expects partition {node.attrs.get('source')}, but %{send.name} stands on "
+                f"it expects partition {node.attrs['source']}, but %{send.name} stands on "
                 f"{send.partition}",
             )
 

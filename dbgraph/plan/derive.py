@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dbgraph.ir.graph import Graph
 from dbgraph.plan.program import Segment, Transfer
 
@@ -9,9 +11,10 @@ from dbgraph.plan.program import Segment, Transfer
 def transfers_of(graph: Graph) -> tuple[Transfer, ...]:
     """One for each pair of send and recv, in the order of the recvs."""
     found: list[Transfer] = []
+    by_name = graph.by_name
     for node in graph:
         if node.op == "recv":
-            send = graph[node.inputs[0]]
+            send = by_name[node.inputs[0]]
             assert send.partition is not None
             assert node.partition is not None
             found.append(
@@ -22,19 +25,32 @@ def transfers_of(graph: Graph) -> tuple[Transfer, ...]:
                     source=send.partition,
                     to=node.partition,
                     type=node.type,
+                    invariant=node.name in graph.invariant,
                 )
             )
     return tuple(found)
 
 
-def segment_of(graph: Graph, nodes: tuple[str, ...]) -> Segment:
-    """A segment of the given nodes, with what goes in and out."""
-    inside = set(nodes)
-    inputs = dict.fromkeys(n for name in nodes for n in graph[name].inputs if n not in inside)
-    outputs = tuple(
-        name
-        for name in nodes
-        if name in graph.result_values
-        or any(reader.name not in inside for reader in graph.consumers[name])
-    )
-    return Segment(nodes, tuple(inputs), outputs)
+def segments_of(graph: Graph, groups: Sequence[Sequence[int]]) -> list[Segment]:
+    """Segments of the nodes at the given positions each, with what goes in and out."""
+    names = [node.name for node in graph]
+    place = [-1] * len(graph)  # a send or a leaf stands in no segment
+    for k, group in enumerate(groups):
+        for i in group:
+            place[i] = k
+    inputs: list[dict[int, None]] = [{} for _ in groups]
+    needed = [name in graph.result_values for name in names]
+    for here, sources in zip(place, graph.sources, strict=True):
+        for i in sources:
+            if here < 0 or place[i] != here:
+                needed[i] = True
+                if here >= 0:
+                    inputs[here][i] = None
+    return [
+        Segment(
+            tuple([names[i] for i in group]),
+            tuple([names[i] for i in read]),
+            tuple([names[i] for i in group if needed[i]]),
+        )
+        for group, read in zip(groups, inputs, strict=True)
+    ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from dbgraph.errors import PlanError
 from dbgraph.ir.verify import verify as verify_graph
 from dbgraph.ops import COMMUNICATION, LEAVES
 from dbgraph.plan.plan import Plan
-from dbgraph.plan.program import Program, Recv, Run, Send, Update
+from dbgraph.plan.program import Program, Recv, Run, Send, Transfer, Update
 
 
 def verify_plan(plan: Plan) -> None:
@@ -21,9 +23,10 @@ def verify_plan(plan: Plan) -> None:
         raise PlanError(f"batch {plan.batch} is not divisible by microbatches {plan.microbatches}")
     _check_partitions(plan)
     _check_pairs(plan)
+    _check_segments(plan)
+    shares = _shares(plan)
     for program in plan.programs:
-        _check_segments(plan, program)
-        _check_order(plan, program)
+        _check_order(plan, program, shares[program.partition])
 
 
 def _check_partitions(plan: Plan) -> None:
@@ -49,34 +52,59 @@ def _check_pairs(plan: Plan) -> None:
             )
 
 
-def _check_segments(plan: Plan, program: Program) -> None:
-    """Each node of the partition is in exactly one segment."""
-    held = Counter(name for segment in program.segments for name in segment.nodes)
+def _check_segments(plan: Plan) -> None:
+    """Each computed node is in exactly one segment, of its own partition."""
+    holders: dict[str, list[int]] = defaultdict(list)
+    for program in plan.programs:
+        for segment in program.segments:
+            for name in segment.nodes:
+                holders[name].append(program.partition)
     for node in plan.graph:
         computed = node.op not in LEAVES and node.op not in COMMUNICATION
-        expected = int(computed and node.partition == program.partition)
-        if held.pop(node.name, 0) != expected:
+        found, expected = holders.get(node.name, []), [node.partition] if computed else []
+        if found != expected:
+            wrong = next((p for p in found if p != node.partition), node.partition)
             raise PlanError(
-                f"program {program.partition}: {node.name} must be in {expected} of its segments"
+                f"program {wrong}: {node.name} must be in {expected.count(wrong)} of its segments"
                 f" (it stands on partition {node.partition})",
                 at=node.source,
             )
 
 
-def _check_order(plan: Plan, program: Program) -> None:
-    """Every instruction once per microbatch, after what it reads."""
-    mine = [t for t in plan.transfers if program.partition in (t.source, t.to)]
+@dataclass
+class _Share:
+    """What is one partition's: transfers, and the names of its leaves."""
+
+    sends: list[Transfer] = field(default_factory=list)
+    recvs: list[Transfer] = field(default_factory=list)
+    leaves: list[str] = field(default_factory=list)
+
+
+def _shares(plan: Plan) -> Mapping[int, _Share]:
+    found: dict[int, _Share] = {p: _Share() for p in range(plan.partitions)}
+    for transfer in plan.transfers:
+        found[transfer.source].sends.append(transfer)
+        found[transfer.to].recvs.append(transfer)
+    for node in plan.graph:
+        if node.op in LEAVES and node.partition is not None:
+            found[node.partition].leaves.append(node.name)
+    return found
+
+
+def _check_order(plan: Plan, program: Program, share: _Share) -> None:
+    """Every instruction once per microbatch, after what it reads; what is the same for all
+    microbatches crosses in the first."""
     todo = {
         instruction
         for m in range(plan.microbatches)
         for instruction in (
             *(Run(i, m) for i in range(len(program.segments))),
-            *(Send(t.index, m) for t in mine if t.source == program.partition),
-            *(Recv(t.index, m) for t in mine if t.to == program.partition),
+            *(Send(t.index, m) for t in share.sends if m < t.times(plan.microbatches)),
+            *(Recv(t.index, m) for t in share.recvs if m < t.times(plan.microbatches)),
         )
     }
-    leaves = {n.name for n in plan.graph if n.op in LEAVES and n.partition == program.partition}
-    there = {(name, m) for name in leaves for m in range(plan.microbatches)}
+    there = {(name, m) for name in share.leaves for m in range(plan.microbatches)}
+    invariant = {t.recv for t in share.recvs if t.invariant}
     for instruction in program.instructions:
         where = f"program {program.partition}: {instruction}"
         if isinstance(instruction, Update):
@@ -85,10 +113,12 @@ def _check_order(plan: Plan, program: Program) -> None:
             raise PlanError(f"{where}: unknown, twice, or another partition's")
         todo.discard(instruction)
         reads, makes = _effect(plan, program, instruction)
-        missing = [name for name in reads if (name, instruction.microbatch) not in there]
+        microbatch = instruction.microbatch
+        keys = [(name, 0 if name in invariant else microbatch) for name in reads]
+        missing = [name for name, m in keys if (name, m) not in there]
         if missing:
             raise PlanError(f"{where}: {missing[0]} is not there yet")
-        there.update((name, instruction.microbatch) for name in makes)
+        there.update((name, microbatch) for name in makes)
     if todo:
         raise PlanError(f"program {program.partition}: {min(map(str, todo))} is missing")
     _check_update(plan, program)
