@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
+from itertools import combinations, pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import dbgraph as dbg
 from dbgraph import layers as L
-from dbgraph.compile import PASSES, Options, make_plans
+from dbgraph.compile import PASSES, Options, forecast, make_plans
 from dbgraph.errors import NetworkError, NoCutError
 from dbgraph.ir.graph import Graph
+from dbgraph.ir.region import Region, covers, grid
 from dbgraph.ir.text import print_graph
 from dbgraph.passes.microbatch import Microbatch
+from dbgraph.passes.pieces import Grid, Local, Loose, Piece, pieces_of
 from dbgraph.passes.simplify import Simplify
+from dbgraph.passes.tile import atoms_of
+from dbgraph.plan.program import Send
 from dbgraph.plan.text import lines_of
+from dbgraph.plan.verify import verify_plan
 
 Golden = Callable[[str, str], None]
 
@@ -247,6 +256,19 @@ class TestPartition:
         assert balanced([1, 1, 1, 9, 1], 3) == [(0, 3), (3, 4), (4, 5)]
         assert balanced([5, 5, 5, 5], 2) == [(0, 2), (2, 4)]
 
+    @given(st.lists(st.integers(0, 9), min_size=1, max_size=8), st.data())
+    def test_no_division_into_stages_is_better(self, weights: list[int], data) -> None:
+        from dbgraph.passes.partition.stages import balanced
+
+        parts, count = data.draw(st.integers(1, len(weights))), len(weights)
+        ranges = balanced(weights, parts)
+        assert [a for a, _ in ranges] + [count] == [0, *(b for _, b in ranges)]
+        assert len(ranges) == parts
+        assert all(a < b for a, b in ranges)
+        ways = ((0, *ends, count) for ends in combinations(range(1, count), parts - 1))
+        least = min(max(sum(weights[a:b]) for a, b in pairwise(way)) for way in ways)
+        assert max(sum(weights[a:b]) for a, b in ranges) == least
+
 
 class TestSchedule:
     def test_a_chain_of_stages_with_microbatches_is_one_forward_one_backward(self) -> None:
@@ -259,9 +281,71 @@ class TestSchedule:
                     h = L.Dense(4, name=f"s{k}")(h)
                     if k == 1:
                         dbg.loss(L.MeanSquaredError()(h, dbg.input("t", (4,))))
-        plan = dbg.make_plan(net, 2, microbatches=4)
+        plan = dbg.make_plan(net, 2, microbatches=4, strategy="stages")
         runs = [str(i) for i in plan.programs[0].instructions if str(i).startswith("RUN")]
         assert runs == [
             "RUN s0.0", "RUN s0.1", "RUN s1.0", "RUN s0.2", "RUN s1.1", "RUN s0.3",
             "RUN s1.2", "RUN s1.3",
         ]
+
+    def test_what_is_the_same_for_all_microbatches_crosses_in_the_first_alone(self) -> None:
+        """A convolution's weights, read by both machines; its image's halo crosses each time."""
+        with dbg.Network("rows", batch=8) as net:
+            first = L.Conv2D(maps=2, patch=(3, 1), padding="same", cut={"rows": 2}, name="first")
+            second = L.Conv2D(maps=2, patch=(3, 1), padding="same", cut={"rows": 2}, name="second")
+            dbg.output("y", second(first(dbg.input("x", (4, 2, 1)))))
+        plan = dbg.make_plan(net, 2, microbatches=4, strategy="tiles", mode="inference")
+        sent = Counter(
+            plan.transfers[i.transfer].value
+            for program in plan.programs
+            for i in program.instructions
+            if isinstance(i, Send)
+        )
+        times = {plan.graph[name].op: count for name, count in sent.items()}
+        assert times == {"parameter": 1, "assemble": 4}
+        assert {t.value for t in plan.transfers if t.invariant} == {
+            name for name in sent if plan.graph[name].op == "parameter"
+        }
+        assert not forecast(plan).blocked
+        verify_plan(plan)
+
+
+class TestPieces:
+    """The tiles that overlap a region, whatever form they have."""
+
+    @settings(deadline=None)
+    @given(data=st.data())
+    def test_all_forms_find_what_overlaps(self, data: st.DataObject) -> None:
+        bounds = st.sets(st.integers(1, 8), max_size=3).map(lambda s: (0, *sorted(s), 9))
+        boxes = list(grid(data.draw(st.tuples(bounds, bounds))))
+        kept = data.draw(st.sets(st.sampled_from(boxes), min_size=1))
+        pieces = [Piece(box, 0, str(box)) for box in sorted(kept)]
+        one, other = data.draw(st.tuples(*2 * [st.sampled_from(sorted(kept))]))
+        inner = one.replace(0, (one.start[0], one.start[0] + 1))
+        for region in (one, inner, one.hull(other)):
+            if not covers(region, kept):
+                continue  # nobody reads what nobody holds
+            near = [piece for piece in pieces if piece.region.overlaps(region)]
+            expected = [(piece, piece.region.intersect(region)) for piece in near]
+            assert list(pieces_of(pieces).taken(region, 0)) == expected
+            assert list(Loose(pieces).taken(region, 0)) == expected
+            assert list(Local(pieces).taken(region, 0)) == expected
+            assert not list(Local(pieces).taken(region, 1))
+
+    def test_a_grid_is_found_out(self) -> None:
+        boxes = list(grid([(2, 4, 7), (0, 5)]))
+        assert isinstance(pieces_of([Piece(box, 0, "") for box in boxes]), Grid)
+        assert isinstance(pieces_of([Piece(box, 0, "") for box in grid([])]), Grid)
+        loose = [Region.of((0, 2), (0, 2)), Region.of((2, 3), (1, 2))]
+        assert isinstance(pieces_of([Piece(box, 0, "") for box in loose]), Loose)
+
+
+def test_a_parameter_s_boxes_are_disjoint_and_know_their_readers() -> None:
+    a, b, c = Region.of((0, 4), (0, 4)), Region.of((2, 6), (0, 4)), Region.of((8, 9), (0, 1))
+    atoms = atoms_of({0: {a}, 1: {b, c}, 2: {a}})
+    assert atoms == [
+        (Region.of((0, 2), (0, 4)), (0, 2)),
+        (Region.of((2, 4), (0, 4)), (0, 1, 2)),
+        (Region.of((4, 6), (0, 4)), (1,)),
+        (c, (1,)),
+    ]

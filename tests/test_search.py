@@ -7,7 +7,8 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
+from functools import cache
+from itertools import islice, product
 from math import inf
 from pathlib import Path
 from random import Random
@@ -31,6 +32,7 @@ from dbgraph.passes.search import (
     Problem,
     Value,
     exact,
+    metis,
     search,
 )
 from dbgraph.passes.search.assignment import Assignment
@@ -38,10 +40,13 @@ from dbgraph.passes.search.atoms import condense
 from dbgraph.passes.search.branch import branch
 from dbgraph.passes.search.coarsen import coarsen
 from dbgraph.passes.search.contract import contract, simple_bound
+from dbgraph.passes.search.fold import fold
 from dbgraph.passes.search.linear import Linear
+from dbgraph.passes.search.listing import listed
 from dbgraph.passes.search.neighbourhood import improve
 from dbgraph.passes.search.refine import refine, try_change
 
+search_module = sys.modules["dbgraph.passes.search.search"]
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / "data" / "dnn-partitioning"
 needs_ortools = pytest.mark.skipif(
@@ -53,11 +58,21 @@ fast = settings(deadline=None, max_examples=60)
 # ---- an evaluation that shares nothing with the core: from the definition, node by node
 
 
-def load_of(problem: Problem, objective: Objective, place: Sequence[int], m: int) -> float:
+def load_of(
+    problem: Problem,
+    objective: Objective,
+    place: Sequence[int],
+    m: int,
+    epoch: int | None = None,
+) -> float:
     kind = problem.machines[m].kind
-    work = sum(problem.work[kind][u] for u in range(problem.nodes) if place[u] == m)
+    epochs = problem.epoch or (0,) * problem.nodes
+    mine = [u for u in range(problem.nodes) if place[u] == m and epoch in (None, epochs[u])]
+    work = sum(problem.work[kind][u] for u in mine)
     received = sent = 0.0
     for value in problem.values:
+        if epoch not in (None, value.epoch):
+            continue
         readers = {place[t] for t in value.targets} - {place[value.source]}
         if m in readers:
             received += value.cost
@@ -68,7 +83,14 @@ def load_of(problem: Problem, objective: Objective, place: Sequence[int], m: int
 
 
 def cost_of(problem: Problem, objective: Objective, place: Sequence[int]) -> float:
-    return max(load_of(problem, objective, place, m) for m in range(len(problem.machines)))
+    def busiest(epoch: int | None) -> float:
+        machines = range(len(problem.machines))
+        return max(load_of(problem, objective, place, m, epoch) for m in machines)
+
+    if not objective.serial:
+        return busiest(None)
+    in_turn = sum(busiest(epoch) for epoch in range(problem.epochs))
+    return objective.serial * in_turn + (1 - objective.serial) * busiest(None)
 
 
 def is_valid(problem: Problem, place: Sequence[int]) -> bool:
@@ -81,7 +103,7 @@ def is_valid(problem: Problem, place: Sequence[int]) -> bool:
             return False
     if any(len({place[u] for u in group}) > 1 for group in problem.together):
         return False
-    if any(place[u] != m for u, m in problem.pins.items()):
+    if any(place[u] not in machines for u, machines in problem.allowed.items()):
         return False
     return not problem.contiguous or is_contiguous(problem, place)
 
@@ -94,6 +116,7 @@ def is_contiguous(problem: Problem, place: Sequence[int]) -> bool:
             if phase[t] == phase[value.source]:
                 after.setdefault(value.source, []).append(t)
 
+    @cache
     def returns(u: int, home: int, left: bool) -> bool:
         return any(
             (left and place[v] == home) or returns(v, home, left or place[v] != home)
@@ -127,10 +150,12 @@ def problems(
     if kinds == 2:
         work.append(tuple(inf if draw(barred) else 2 * w for w in work[0]))
     values = []
+    epochs = [draw(st.integers(0, 2)) for _ in range(n if draw(st.booleans()) else 0)]
     for u in range(n - 1):
         targets = draw(st.sets(st.integers(u + 1, n - 1), max_size=3))
         if targets:
-            values.append(Value(u, tuple(sorted(targets)), draw(tenth)))
+            epoch = epochs[u] if epochs else 0
+            values.append(Value(u, tuple(sorted(targets)), draw(tenth), epoch))
     sizes = tuple(float(draw(st.integers(0, 3))) for _ in range(n))
     memory = st.sampled_from([inf, inf, sum(sizes) * 0.7 + 1])
     machines = tuple(
@@ -146,7 +171,8 @@ def problems(
         if n > 1
         else ()
     )
-    pins = draw(st.dictionaries(nodes, st.integers(0, len(machines) - 1), max_size=1))
+    some = st.sets(st.integers(0, len(machines) - 1), min_size=1).map(tuple)
+    allowed = draw(st.dictionaries(nodes, some, max_size=2))
     border = draw(st.integers(0, n))
     problem = Problem(
         tuple(work),
@@ -154,12 +180,14 @@ def problems(
         machines,
         sizes,
         together,
-        pins,
+        allowed,
         draw(st.booleans()) if contiguous is None else contiguous,
         tuple(int(u >= border) for u in range(n)),
+        tuple(epochs),
     )
+    serial = draw(st.sampled_from([0.0, 0.0, 1.0, 0.75]))
     rows = st.sampled_from([ADDED, OVERLAPPED, DUPLEX, WORK_ONLY, ((1.0, 0.5, 2.0),)])
-    return problem, Objective(tuple(draw(rows) for _ in work), draw(st.booleans()))
+    return problem, Objective(tuple(draw(rows) for _ in work), draw(st.booleans()), serial)
 
 
 def steps(count: float = 3000) -> Budget:
@@ -257,6 +285,7 @@ def test_delta_evaluation_is_full_evaluation(
         place = atoms.spread(cut.places)
         whole = [load_of(problem, objective, place, m) for m in range(atoms.machines)]
         assert cut.loads == pytest.approx(whole)
+        assert cut.value == pytest.approx(cost_of(problem, objective, place))
         assert cut.valid() == is_valid(problem, place)
 
 
@@ -290,7 +319,7 @@ def test_linear_orders(case: tuple[Problem, Objective], rng: Random) -> None:
         atoms = condense(problem)
     except NoCutError:
         return
-    linear = Linear(atoms, replace(objective, per_destination=False))
+    linear = Linear(atoms, replace(objective, per_destination=False, serial=0.0))
     for style in ("deep", "wide"):
         split = linear.split(linear.order(rng, style))
         if split is None:
@@ -325,6 +354,131 @@ def test_neighbourhoods_never_lose(case: tuple[Problem, Objective], rng: Random)
     assert is_valid(problem, place)
     before = cost_of(problem, objective, cut.atoms.spread(cut.places))
     assert cost_of(problem, objective, place) <= before * (1 + 1e-6)
+
+
+# ---- a start, idle machines, large problems
+
+
+@fast
+@given(problems(most_nodes=6), st.randoms(use_true_random=False), st.booleans())
+def test_a_start_is_never_lost(
+    case: tuple[Problem, Objective], rng: Random, levels: bool
+) -> None:
+    problem, objective = case
+    cut = some_valid(problem, objective, rng)
+    if cut is None:
+        return
+    start = cut.atoms.spread(cut.places)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_module, "_SMALL", 1)
+        patch.setattr(search_module, "_MOST_ATOMS", 1 if levels else 2000)
+        found = search(problem, objective, steps(20), start=start, use_exact=False)
+    assert is_valid(problem, found.place)
+    assert found.value == pytest.approx(cost_of(problem, objective, found.place))
+    assert found.value <= cost_of(problem, objective, start) * (1 + 1e-9)
+    assert found.bound <= brute_force(problem, objective) * (1 + 1e-9)
+    assert found.stages[0][0] == "start"
+
+
+@fast
+@given(problems(most_nodes=6, contiguous=True), st.randoms(use_true_random=False))
+def test_stretches_of_a_topological_order_are_convex(
+    case: tuple[Problem, Objective], rng: Random
+) -> None:
+    problem, objective = case
+    try:
+        folded = fold(condense(replace(problem, contiguous=False)), 3)
+        atoms = condense(folded.problem)
+    except NoCutError:
+        return
+    cut = Assignment(atoms, objective, [rng.choice(allowed) for allowed in atoms.allowed])
+    if cut.valid():
+        place = folded.spread(atoms.spread(cut.places))
+        assert is_valid(problem, place)
+        assert cut.value == pytest.approx(cost_of(problem, objective, place))
+
+
+def test_a_large_contiguous_problem_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_module, "_MOST_CONTIGUOUS", 50)
+    monkeypatch.setattr(search_module, "_MOST_ATOMS", 40)
+    rng = Random(4)
+    values = tuple(
+        Value(u, tuple(sorted({u + rng.randint(1, 9) for _ in range(2)})), 0.1) for u in range(190)
+    )
+    problem = Problem(((1.0,) * 200,), values, (Machine(),) * 4, contiguous=True)
+    found = search(problem, Objective(), steps(3000), use_exact=False)
+    assert is_valid(problem, found.place)
+    assert found.value == pytest.approx(cost_of(problem, Objective(), found.place))
+    assert 50 <= found.bound <= found.value < 60
+    start = tuple(u // 50 for u in range(200))
+    again = search(problem, Objective(), steps(3000), use_exact=False, start=start)
+    assert again.value <= cost_of(problem, Objective(), start)
+
+
+@fast
+@given(problems(most_nodes=6))
+def test_busy_machines_get_work_if_any_can_be_spared(case: tuple[Problem, Objective]) -> None:
+    problem, objective = case
+    everyone = range(len(problem.machines))
+    try:
+        found = search(problem, objective, steps(200), use_exact=False, busy=everyone)
+    except NoCutError:
+        return
+    assert is_valid(problem, found.place)
+    assert found.value == pytest.approx(cost_of(problem, objective, found.place))
+    free = not (problem.together or problem.allowed or problem.contiguous)
+    limited = any(m.memory_bytes < inf for m in problem.machines)
+    same = len(problem.work) == 1
+    working = [u for u in range(problem.nodes) if problem.work[0][u] > 0]
+    if free and same and not limited:
+        busy = {found.place[u] for u in working}
+        assert len(busy) == min(len(everyone), len(working))
+
+
+def clusters(parts: int, size: int) -> Problem:
+    """Groups of nodes with nothing between them, dealt out in turn."""
+    rng, count = Random(3), parts * size
+    order = sorted(range(count), key=lambda u: (u % size, u))
+    number = {u: i for i, u in enumerate(order)}
+    values = []
+    for u in range(count):
+        mates = [v for v in range(u - u % size, u - u % size + size) if number[v] > number[u]]
+        near = rng.sample(mates, min(2, len(mates)))
+        values += [Value(number[u], (number[v],), 1.0) for v in near]
+    return Problem(((1.0,) * count,), tuple(values), (Machine(),) * parts)
+
+
+def test_metis_finds_clusters() -> None:
+    atoms = condense(clusters(6, 30))
+    places = next(metis.seeds(atoms, Objective(), Random(0)))
+    cut = Assignment(atoms, Objective(), places)
+    assert max(cut.loads) <= 31
+    assert cut.moved <= 10
+
+
+@fast
+@given(problems(most_nodes=6), st.randoms(use_true_random=False))
+def test_seeds_stand_where_they_may(case: tuple[Problem, Objective], rng: Random) -> None:
+    problem, objective = case
+    try:
+        atoms = condense(replace(problem, contiguous=False))
+    except NoCutError:
+        return
+    cuts = [listed(atoms, objective)]
+    cuts += list(islice(metis.seeds(atoms, objective, rng), 3))
+    for places in cuts:
+        assert len(places) == atoms.count
+        assert all(m in atoms.allowed[a] for a, m in enumerate(places))
+
+
+def test_list_scheduling_spreads_every_epoch() -> None:
+    """Two chains: on a machine each, nothing moves and nothing waits."""
+    values = tuple(Value(u, (u + 2,), 1.0, u // 2) for u in range(8))
+    epochs = tuple(u // 2 for u in range(10))
+    problem = Problem(((3.0,) * 10,), values, (Machine(), Machine()), epoch=epochs)
+    atoms = condense(problem)
+    cut = Assignment(atoms, Objective(serial=1.0), listed(atoms, Objective(serial=1.0)))
+    assert cut.value == 5 * 3.0
 
 
 # ---- bad input
@@ -391,6 +545,7 @@ def test_dynamic_program_is_within_a_hundredth(placement: Any, name: str) -> Non
     assert value <= reference * 1.01
 
 
+@pytest.mark.slow
 @needs_ortools
 @pytest.mark.parametrize("variant", ["contiguous", "any"])
 def test_exact_search_proves_the_reference(placement: Any, variant: str) -> None:

@@ -21,20 +21,23 @@ STRATEGIES: Mapping[str, Callable[[Cluster], Strategy]] = {"tiles": Tiles, "stag
 
 @dataclass(frozen=True)
 class Partition:
-    """Places every node by a strategy; what the user pinned stays pinned."""
+    """Cuts and places every node as it was decided."""
 
-    partitions: int
-    strategy: Strategy
+    choices: Choices
     name: ClassVar[str] = "partition"
     ensures: ClassVar[str] = "placed"
 
     def __call__(self, graph: Graph) -> Graph:
-        if self.partitions < 1:
-            raise NoCutError(f"the number of partitions must be at least 1, not {self.partitions}")
-        check_places(graph, self.partitions)
-        choices = self.strategy.choose(graph, self.partitions)
-        _check_used(choices, self.partitions)
-        return apply_choices(graph, choices)
+        return apply_choices(graph, self.choices)
+
+
+def decide(graph: Graph, strategy: Strategy, partitions: int, *, may_idle: bool) -> Choices:
+    """What a strategy decides, checked; what the user pinned stays pinned. Raises NoCutError."""
+    check_places(graph, partitions)
+    choices = strategy.choose(graph, partitions)
+    if not may_idle:
+        _check_used(choices, partitions)
+    return choices
 
 
 def _check_used(choices: Choices, partitions: int) -> None:
@@ -49,4 +52,4 @@ def _check_used(choices: Choices, partitions: int) -> None:
         )
 
 
-__all__ = ["STRATEGIES", "Partition", "Stages", "Strategy", "Tiles"]
+__all__ = ["STRATEGIES", "Partition", "Stages", "Strategy", "Tiles", "decide"]

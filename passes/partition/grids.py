@@ -10,42 +10,68 @@ from dbgraph.ir.region import Region
 from dbgraph.ops import op
 from dbgraph.passes.partition.choice import (
     Choice,
-    even_cut,
     inner_choice,
     reduced_length,
     reductions_of,
 )
+from dbgraph.passes.partition.team import Team
 
-# Of the grids with equally many tiles, only those that read least are priced.
-_GRIDS = 6
+# Of the grids with equally many tiles, only those that read least are considered.
+_GRIDS, _SMALLER_GRIDS = 6, 2
+# A layer that is not worth all machines may stand on a half, a quarter and so on of them.
+_FEWER = 2
+# Of the ways to cut a reduction and the output at once.
+_MIXED = 3
 
 
-def candidates(
-    graph: Graph, node: Node, places: tuple[int, ...], batched: bool
-) -> Iterator[Choice]:
-    """Standing whole, grids of tiles, and each reduction cut into as many ranges."""
-    for place in places if len(places) <= 4 else places[:1]:
+def candidates(graph: Graph, node: Node, team: Team, batched: bool) -> Iterator[Choice]:
+    """Standing whole; and for all machines, half of them and so on: grids of tiles, the reduction
+    cut, and both cut at once."""
+    for place in team.places if len(team) <= 4 else team.some(1).places:
         yield Choice(Cut.whole(node.type.shape, place))
-    for pieces in _grids(graph, node, range(len(places), 1, -1), batched):
-        yield Choice(even_cut(node.type.shape, pieces, places))
-    for reduction in reductions_of(graph, node):
-        count = min(len(places), reduced_length(graph, node, reduction))
-        if count > 1 and op(node.op).combine:
-            yield inner_choice(graph, node, {reduction.name: count}, places)
+    count = len(team)
+    while count > 1:
+        yield from _spread_over(graph, node, team, count, batched)
+        count //= _FEWER
 
 
-def spreading(
-    graph: Graph, node: Node, places: tuple[int, ...], batched: bool
+def _spread_over(
+    graph: Graph, node: Node, team: Team, count: int, batched: bool
 ) -> Iterator[Choice]:
+    """The cuts for so many machines of a team."""
+    part, shape = team.some(count), node.type.shape
+    most = _GRIDS if count == len(team) else _SMALLER_GRIDS
+    counts = range(count, count // _FEWER, -1)
+    for pieces in grids(graph, node, counts, batched, most):
+        yield Choice(part.some(prod(pieces.values())).cut(shape, pieces))
+    if not op(node.op).combine:
+        return
+    for reduction in reductions_of(graph, node):
+        length = reduced_length(graph, node, reduction)
+        if length >= count:
+            yield inner_choice(graph, node, {reduction.name: count}, part)
+        for cells in _balanced_divisors(count):
+            outer = grids(graph, node, range(count // cells, count // cells - 1, -1), False, 1)
+            if cells <= length and outer:
+                yield inner_choice(graph, node, {reduction.name: cells}, part, outer[0])
+
+
+def _balanced_divisors(count: int) -> list[int]:
+    """Proper divisors, those next to the square root first."""
+    found = [d for d in range(2, count // 2 + 1) if count % d == 0]
+    return sorted(found, key=lambda d: (max(d * d, count) / min(d * d, count), d))[:_MIXED]
+
+
+def spreading(graph: Graph, node: Node, team: Team, batched: bool) -> Iterator[Choice]:
     """Those that give every place something to do, with more tiles than places if need be."""
-    count = len(places)
-    for pieces in _grids(graph, node, range(count, 2 * count), batched):
-        choice = Choice(even_cut(node.type.shape, pieces, places))
-        if choice.partitions == set(places):
+    count = len(team)
+    for pieces in grids(graph, node, range(count, 2 * count), batched, _GRIDS):
+        choice = Choice(team.cut(node.type.shape, pieces))
+        if choice.partitions == set(team.places):
             yield choice
     for reduction in reductions_of(graph, node):
         if reduced_length(graph, node, reduction) >= count and op(node.op).combine:
-            yield inner_choice(graph, node, {reduction.name: count}, places)
+            yield inner_choice(graph, node, {reduction.name: count}, team)
 
 
 def most_tiles(graph: Graph, node: Node, batched: bool) -> int:
@@ -59,18 +85,20 @@ def most_tiles(graph: Graph, node: Node, batched: bool) -> int:
     return most
 
 
-def _grids(graph: Graph, node: Node, counts: range, batched: bool) -> list[dict[int, int]]:
-    """Grids of the first number of tiles that there is one of; the batch is cut alone or not at
-    all."""
+def grids(
+    graph: Graph, node: Node, counts: range, batched: bool, most: int
+) -> list[dict[int, int]]:
+    """Pieces per axis, for the first number of tiles that there is a grid of: those that read
+    least. The batch is cut alone or not at all."""
     rule, types = op(node.op), graph.input_types(node)
     axes = rule.cut_axes(node.attrs, types)
     shape = node.type.shape
     inner_axes = tuple(a for a in axes if not (batched and a == 0))
     whole_read = Region.whole(shape)
-    grids: list[dict[int, int]] = []
+    found: list[dict[int, int]] = []
     for tiles in counts:
-        grids = [dict(g) for g in _factorisations(tiles, inner_axes, shape)]
-        if grids:
+        found = [dict(g) for g in _factorisations(tiles, inner_axes, shape)]
+        if found:
             break
 
     def read_elements(pieces: dict[int, int]) -> int:
@@ -82,10 +110,10 @@ def _grids(graph: Graph, node: Node, counts: range, batched: bool) -> list[dict[
             region = region.replace(axis, (start, start + length))
         return sum(read.size for read in rule.reads(node.attrs, types, region))
 
-    grids = sorted(grids, key=read_elements)[:_GRIDS]
+    found = sorted(found, key=read_elements)[:most]
     if batched and counts and 0 in axes and shape[0] > 1:
-        grids.append({0: min(counts[0], shape[0])})
-    return grids
+        found.append({0: min(counts[0], shape[0])})
+    return found
 
 
 def _factorisations(

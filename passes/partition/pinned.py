@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dbgraph.errors import NoCutError
 from dbgraph.ir.graph import Graph, Node
-from dbgraph.passes.partition.choice import Choice, even_cut, inner_choice, reductions_of
+from dbgraph.passes.partition.choice import Choice, inner_choice, reductions_of
+from dbgraph.passes.partition.team import Team
 
 
 def pinned(node: Node) -> bool:
@@ -26,7 +27,7 @@ def pinned_choice(graph: Graph, node: Node, everywhere: tuple[int, ...]) -> Choi
     if pin.inner:
         return _inner(graph, node, places)
     if pin.pieces or len(places) == 1:
-        return Choice(even_cut(node.type.shape, dict(pin.pieces), places))
+        return Choice(Team.equal(places).cut(node.type.shape, dict(pin.pieces)))
     return None
 
 
@@ -48,7 +49,8 @@ def _inner(graph: Graph, node: Node, places: tuple[int, ...]) -> Choice:
         if name not in known:
             rule = f"{node.name}: {node.op} has no reduced axis {name!r}"
             raise NoCutError(rule, at=node.source, hint=f"it has: {', '.join(sorted(known))}")
-    return inner_choice(graph, node, dict(node.pin.inner), places, dict(node.pin.pieces))
+    outer = dict(node.pin.pieces)
+    return inner_choice(graph, node, dict(node.pin.inner), Team.equal(places), outer)
 
 
 def check_places(graph: Graph, partitions: int) -> None:

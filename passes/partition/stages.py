@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
+from math import inf
 
 from dbgraph.cluster import Cluster
 from dbgraph.errors import NoCutError
 from dbgraph.ir.graph import Cut, Graph, Node
 from dbgraph.ops import flops_of
-from dbgraph.passes.partition.choice import Choice, Choices, computes
+from dbgraph.passes.partition.choice import Choice, Choices, computes, layer_of
 from dbgraph.passes.partition.pinned import pinned_choice
 
 
@@ -42,33 +44,42 @@ def _layers(graph: Graph) -> list[list[Node]]:
     found: dict[str, list[Node]] = {}
     for node in graph:
         if computes(node):
-            found.setdefault(node.layer or node.name, []).append(node)
+            found.setdefault(layer_of(node), []).append(node)
     return list(found.values())
 
 
 def balanced(weights: list[int], parts: int) -> list[tuple[int, int]]:
     """Contiguous ranges, none empty, with the smallest largest sum.
 
-    A dynamic program: best[k][i] is the smallest bottleneck of the first i weights in k parts.
+    A dynamic program: best[i] is the smallest bottleneck of the first i weights in k parts. As the
+    last part begins later, its sum falls and the bottleneck before it rises: they meet at a place
+    that moves on with i, so one sweep finds it for all i.
     """
     count = len(weights)
-    total = [0]
-    for weight in weights:
-        total.append(total[-1] + weight)
-    infinity = float("inf")
-    best = [[infinity] * (count + 1) for _ in range(parts + 1)]
-    choice = [[0] * (count + 1) for _ in range(parts + 1)]
-    best[0][0] = 0
-    for k in range(1, parts + 1):
+    total = [0, *accumulate(weights)]
+    best: list[float] = list(total)
+    starts: list[list[int]] = [[0] * (count + 1)]
+    for k in range(2, parts + 1):
+        found, start = [inf] * (count + 1), [0] * (count + 1)
+        meet = k - 1
         for i in range(k, count + 1):
-            for j in range(k - 1, i):
-                bottleneck = max(best[k - 1][j], total[i] - total[j])
-                if bottleneck < best[k][i]:
-                    best[k][i], choice[k][i] = bottleneck, j
+            while meet < i - 1 and best[meet] < total[i] - total[meet]:
+                meet += 1
+            at = _least(best, total, range(max(k - 1, meet - 1), meet + 1), i)
+            found[i], start[i] = max(best[at], total[i] - total[at]), at
+        best = found
+        starts.append(start)
     ranges = []
     stop = count
-    for k in range(parts, 0, -1):
-        start = choice[k][stop]
-        ranges.append((start, stop))
-        stop = start
+    for start in reversed(starts):
+        ranges.append((start[stop], stop))
+        stop = start[stop]
     return ranges[::-1]
+
+
+def _least(best: list[float], total: list[int], begins: range, i: int) -> int:
+    """Where the last of some parts of the first i weights best begins."""
+    at = min(begins, key=lambda j: max(best[j], total[i] - total[j]))
+    while at > begins.start and total[at - 1] == total[at]:  # the first of equals
+        at -= 1
+    return at

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from math import prod
+from itertools import islice
+from math import inf, prod
 
 from dbgraph.cluster import Cluster
+from dbgraph.cost import Work, node_work, work_s
 from dbgraph.ir.graph import Cut, Graph, Node
 from dbgraph.ir.region import Region, grid, grid_shares
 from dbgraph.ir.types import DTYPE_BYTES
@@ -17,10 +19,15 @@ from dbgraph.passes.views import resolve
 
 # A training step runs a product once forward and twice backward, and every value that crosses
 # comes back as a cotangent.
-_TIMES_COMPUTED = 3
-_TIMES_SENT = 2
+TIMES_COMPUTED = 3
+TIMES_SENT = 2
 # Parameters up to this size may be read by several partitions without being priced.
 _LIGHT_BYTES = 64 * 1024
+# Of more tiles than this only so many are looked at, evenly spread over all.
+_SAMPLED = 64
+# Who sends to so many of those looked at sends to as many of the others; who sends to fewer has
+# neighbours for readers.
+_HUB = 8
 _NO_CELL = Region(())
 
 
@@ -35,31 +42,41 @@ class Traffic:
     cluster: Cluster
     cuts: dict[str, Cut] = field(default_factory=dict)
 
-    def price_s(self, node: Node, choice: Choice) -> float:
-        """Seconds of the busiest machine for this node alone."""
-        bill = _Bill(self.cluster)
-        if choice.inner is None:
-            self._add_tiles(bill, node, choice.cut)
-        else:
-            for cell, cut in choice.inner.cells():
-                self._add_tiles(bill, node, cut, choice.inner, cell)
-            _add_combination(bill, node, choice.inner, choice.cut)
-        return max(bill.load_s.values())
+    def price_s(self, node: Node, choice: Choice, limit_s: float = inf) -> float:
+        """Seconds of this node alone: its busiest machine, and a message's latency forward and
+        back where anything crosses. Above the limit anything above it."""
+        inner = choice.inner
+        cells = [(_NO_CELL, choice.cut)] if inner is None else list(inner.cells())
+        count = sum(cut.count for _, cut in cells)
+        every = -(-count // _SAMPLED)
+        tiles = (
+            (cell, region, partition) for cell, cut in cells for region, partition in cut.tiles()
+        )
+        bill = _Bill(self.cluster, every, limit_s)
+        self._add_tiles(bill, node, inner, islice(tiles, 0, None, every))
+        if inner is None or bill.over:
+            return bill.busiest_s()
+        every = -(-choice.cut.count // _SAMPLED)
+        sums = _Bill(self.cluster, every)
+        _add_combination(sums, node, inner, islice(choice.cut.tiles(), 0, None, every))
+        return bill.busiest_s() + sums.busiest_s()
 
     def _add_tiles(
         self,
         bill: _Bill,
         node: Node,
-        cut: Cut,
-        inner: InnerCut | None = None,
-        cell: Region = _NO_CELL,
+        inner: InnerCut | None,
+        tiles: Iterable[tuple[Region, Region, int]],
     ) -> None:
-        """Compute and messages of a node's tiles; with `inner`, over one cell of a reduction."""
+        """Compute and messages of a node's tiles, each given by its cell of the reduction, its
+        region and its partition."""
         rule, types = op(node.op), self.graph.input_types(node)
-        share = cell.size / prod(s[-1] for s in inner.splits) if inner else 1.0
-        flop_per_element = share * rule.flops(node.attrs, types, node.type) / node.type.size
+        work = node_work(self.graph, node)
+        moved_bytes = node.type.size_bytes + sum(t.size_bytes for t in types)
+        inside_bytes = work.traffic_bytes - moved_bytes
+        whole = prod(s[-1] for s in inner.splits) if inner else 1
         shared: dict[tuple[str, Region], dict[int, None]] = defaultdict(dict)
-        for region, partition in cut.tiles():
+        for cell, region, partition in tiles:
             reads = list(rule.reads(node.attrs, types, region))
             if inner is not None:
                 reads = inner.restrict(reads, cell)
@@ -70,7 +87,11 @@ class Traffic:
                     shared[name, read][partition] = None
                 else:
                     self._add_reads(bill, name, read, partition)
-            bill.compute(partition, flop_per_element * region.size, touched)
+            if bill.over:
+                return
+            share = region.size / node.type.size * (cell.size / whole if inner else 1.0)
+            tile = Work(work.kind, share * work.flop, touched + share * inside_bytes)
+            bill.compute(partition, tile, node.type.dtype)
         for (name, read), readers in shared.items():
             bytes_ = read.size * self._item_bytes(name)
             owner, *others = readers
@@ -86,7 +107,7 @@ class Traffic:
         for region, partition in wanted.tiles():
             for index, size in grid_shares(cut.splits, region):
                 bill.send(cut.partitions[index], partition, size * item_bytes)
-        return max(bill.load_s.values(), default=0.0)
+        return bill.busiest_s()
 
     def crosses(self, node: Node, choice: Choice) -> bool:
         """Whether some tile reads what stands on another partition, or several read a parameter
@@ -143,32 +164,47 @@ class Traffic:
 
 
 class _Bill:
-    """Seconds per partition."""
+    """Seconds per partition, of every so many tiles.
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
+    Attributes:
+        over: some partition is above the limit.
+    """
+
+    def __init__(self, cluster: Cluster, every: int = 1, limit_s: float = inf) -> None:
+        self.cluster, self.every, self.limit_s = cluster, every, limit_s
+        self.over = False
         self.load_s: dict[int, float] = defaultdict(float)
+        self.sent: dict[int, list[float]] = defaultdict(list)
 
-    def compute(self, partition: int, flop: float, bytes_: float) -> None:
-        machine = self.cluster.machines[partition]
-        seconds = max(flop / machine.flop_s, bytes_ / machine.memory_bytes_s)
-        self.load_s[partition] += _TIMES_COMPUTED * seconds
+    def compute(self, partition: int, work: Work, dtype: str) -> None:
+        seconds = work_s(work, dtype, self.cluster.machines[partition])
+        self.load_s[partition] += TIMES_COMPUTED * seconds
+        self.over |= self.load_s[partition] > self.limit_s
 
     def send(self, source: int, to: int, bytes_: float) -> None:
         if source == to:
             return
-        link = self.cluster.link
-        seconds = _TIMES_SENT * (bytes_ / link.bytes_s + link.latency_s)
-        self.load_s[source] += seconds
+        link = self.cluster.between(source, to)
+        seconds = TIMES_SENT * (bytes_ / link.bytes_s + link.message_s)
+        self.sent[source].append(seconds)
         self.load_s[to] += seconds
 
+    def busiest_s(self) -> float:
+        load_s = self.load_s
+        for source, sent in self.sent.items():
+            load_s[source] += sum(sent) * (self.every if len(sent) >= _HUB else 1)
+        latency_s = TIMES_SENT * self.cluster.link.latency_s if self.sent else 0.0
+        return max(load_s.values(), default=0.0) + latency_s
 
-def _add_combination(bill: _Bill, node: Node, inner: InnerCut, cut: Cut) -> None:
-    for region, partition in cut.tiles():
+
+def _add_combination(
+    bill: _Bill, node: Node, inner: InnerCut, tiles: Iterable[tuple[Region, int]]
+) -> None:
+    item_bytes = DTYPE_BYTES[node.type.dtype]
+    for region, partition in tiles:
         for partial in inner.partials:
             for index, size in grid_shares(partial.splits, region):
-                bytes_ = size * DTYPE_BYTES[node.type.dtype]
-                bill.send(partial.partitions[index], partition, bytes_)
+                bill.send(partial.partitions[index], partition, size * item_bytes)
 
 
 def _read_cut(reads: dict[Region, int]) -> Cut | None:

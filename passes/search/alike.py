@@ -25,11 +25,11 @@ class Ranks:
 
 
 def alike(atoms: Atoms) -> list[list[int]]:
-    """The machines in groups of one kind and memory; one that a pin names is alone."""
-    pinned = set(atoms.problem.pins.values())
-    groups: dict[tuple[int, float, int], list[int]] = {}
+    """The machines in groups of one kind and memory that the same nodes may stand on."""
+    sets = dict.fromkeys(tuple(sorted(set(s))) for s in atoms.problem.allowed.values())
+    groups: dict[tuple[int, float, tuple[int, ...]], list[int]] = {}
     for m, spec in enumerate(atoms.problem.machines):
-        named = m if m in pinned else -1
+        named = tuple(i for i, machines in enumerate(sets) if m in machines)
         groups.setdefault((spec.kind, spec.memory_bytes, named), []).append(m)
     return list(groups.values())
 
@@ -43,7 +43,7 @@ def canonical(start: Assignment) -> list[int]:
     for atom in ranks.order:
         m = start.places[atom]
         if m not in renamed:
-            renamed[m] = next(free[group[m]]) if m in group else m
+            renamed[m] = next(free[group[m]])
     return [renamed[m] for m in start.places]
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf
 
 from dbgraph.errors import NoCutError
 from dbgraph.passes.search.problem import Place, Problem, Value, topological_order
 
 _FITS = 1 + 1e-12  # sums of sizes may round up
 
+Timed = tuple[tuple[int, tuple[float, ...]], ...]
+"""Epochs, and the work in each for each kind of machine."""
+
 
 @dataclass(frozen=True)
 class Atoms:
-    """A problem whose groups are merged.
+    """A problem some of whose nodes are merged.
 
     Where contiguity is asked for, a group takes in what lies on a path between two of its nodes.
 
@@ -23,8 +27,9 @@ class Atoms:
         members: the nodes of each atom.
         work: for each kind what each atom costs there; inf where that kind can't run it.
         size_bytes: each atom's memory.
-        values: between atoms; values with the same source and the same targets are one.
+        values: between atoms; values with the same source, targets and epoch are one.
         allowed: the machines that can hold each atom.
+        shape: each atom's reach; None where contiguity is not asked for.
     """
 
     problem: Problem
@@ -34,6 +39,7 @@ class Atoms:
     size_bytes: tuple[float, ...]
     values: tuple[Value, ...]
     allowed: tuple[tuple[int, ...], ...]
+    shape: tuple[Reach, ...] | None = field(repr=False)
 
     @property
     def count(self) -> int:
@@ -64,14 +70,32 @@ class Atoms:
         return tuple(tuple(f) for f in found)
 
     @cached_property
-    def shape(self) -> tuple[Reach, ...] | None:
-        """Each atom's reach; None where contiguity is not asked for."""
-        if not self.problem.contiguous:
-            return None
-        before, behind = reach(self.problem)
-        return tuple(
-            Reach(_union(1 << u for u in m), _of(before, m), _of(behind, m)) for m in self.members
-        )
+    def untimed(self) -> tuple[Timed, ...]:
+        """Each atom's work, as if there were one epoch."""
+        return tuple(((0, work),) for work in zip(*self.work, strict=True))
+
+    @cached_property
+    def timed(self) -> tuple[Timed, ...]:
+        """Each atom's work by epoch; and behind the last epoch, all of it."""
+        problem, whole = self.problem, zip(*self.work, strict=True)
+        epoch, epochs = problem.epoch or (0,) * problem.nodes, problem.epochs
+        found = []
+        for members, total in zip(self.members, whole, strict=True):
+            by_epoch: dict[int, list[int]] = {}
+            for u in members:
+                by_epoch.setdefault(epoch[u], []).append(u)
+            parts = [
+                (e, tuple(sum(w[u] for u in nodes) for w in problem.work))
+                for e, nodes in by_epoch.items()
+            ]
+            found.append((*parts, (epochs, total)))
+        return tuple(found)
+
+    @cached_property
+    def least_work(self) -> tuple[float, ...]:
+        """What each atom costs where it costs least."""
+        rows = zip(*self.work, strict=True)
+        return tuple(min((w for w in row if w < inf), default=0.0) for row in rows)
 
     def spread(self, places: Sequence[int]) -> Place:
         """Each node's machine, from each atom's."""
@@ -108,20 +132,32 @@ class Reach:
 
 def condense(problem: Problem) -> Atoms:
     """The atoms of a problem. Raises NoCutError where one fits no machine."""
-    of = _merged(problem)
-    count = max(of, default=-1) + 1
-    members: list[list[int]] = [[] for _ in range(count)]
-    for u, a in enumerate(of):
-        members[a].append(u)
-    sizes = problem.size_bytes or (0.0,) * problem.nodes
-    work = tuple(tuple(sum(w[u] for u in m) for m in members) for w in problem.work)
-    size_bytes = tuple(sum(sizes[u] for u in m) for m in members)
+    return merge(_single(problem), problem.together)
+
+
+def merge(atoms: Atoms, groups: Iterable[Sequence[int]]) -> Atoms:
+    """Atoms of which each group becomes one. Raises NoCutError where one fits no machine."""
+    into = _merged(atoms, groups)
+    count = max(into, default=-1) + 1
+    if count == atoms.count:
+        return atoms
+    parts: list[list[int]] = [[] for _ in range(count)]
+    for a, new in enumerate(into):
+        parts[new].append(a)
+    sizes = atoms.size_bytes
+    members = tuple(tuple(sorted(u for a in p for u in atoms.members[a])) for p in parts)
+    work = tuple(tuple(sum(w[a] for a in p) for p in parts) for w in atoms.work)
+    size_bytes = tuple(sum(sizes[a] for a in p) for p in parts)
     allowed = tuple(
-        _allowed(problem, m, [w[a] for w in work], size_bytes[a]) for a, m in enumerate(members)
+        atoms.allowed[p[0]]
+        if len(p) == 1
+        else _common(atoms, p, members[i], [w[i] for w in work], size_bytes[i])
+        for i, p in enumerate(parts)
     )
-    return Atoms(
-        problem, of, tuple(map(tuple, members)), work, size_bytes, _values(problem, of), allowed
-    )
+    of = tuple(into[a] for a in atoms.of)
+    shape = None if atoms.shape is None else tuple(_join(atoms.shape[a] for a in p) for p in parts)
+    values = _values(atoms.values, into)
+    return Atoms(atoms.problem, of, members, work, size_bytes, values, allowed, shape)
 
 
 def reach(problem: Problem) -> tuple[list[int], list[int]]:
@@ -141,75 +177,119 @@ def reach(problem: Problem) -> tuple[list[int], list[int]]:
     return before, behind
 
 
-def _merged(problem: Problem) -> tuple[int, ...]:
-    """The atom of each node, numbered by their first nodes."""
-    first = list(range(problem.nodes))
+def _single(problem: Problem) -> Atoms:
+    """Every node as an atom."""
+    nodes = range(problem.nodes)
+    shape = None
+    if problem.contiguous:
+        before, behind = reach(problem)
+        shape = tuple(Reach(1 << u, before[u], behind[u]) for u in nodes)
+    sizes = problem.size_bytes or (0.0,) * problem.nodes
+    everywhere = tuple(range(len(problem.machines)))
+    allowed = tuple(
+        _fitting(problem, (u,), problem.allowed.get(u, everywhere), work, sizes[u])
+        for u, work in enumerate(zip(*problem.work, strict=True))
+    )
+    return Atoms(
+        problem,
+        tuple(nodes),
+        tuple((u,) for u in nodes),
+        problem.work,
+        sizes,
+        _values(problem.values, nodes),
+        allowed,
+        shape,
+    )
 
-    def root(u: int) -> int:
-        while first[u] != u:
-            first[u] = u = first[first[u]]
-        return u
 
-    def join(nodes: Iterable[int]) -> None:
-        roots = {root(u) for u in nodes}
+def _merged(atoms: Atoms, groups: Iterable[Sequence[int]]) -> list[int]:
+    """The new atom of each atom, numbered by their first ones."""
+    first = list(range(atoms.count))
+
+    def root(a: int) -> int:
+        while first[a] != a:
+            first[a] = a = first[first[a]]
+        return a
+
+    def join(group: Iterable[int]) -> None:
+        roots = {root(a) for a in group}
         for r in roots:
             first[r] = min(roots)
 
-    for group in problem.together:
-        if group:
-            join(group)
-    if problem.contiguous and problem.together:
-        before, behind = reach(problem)
-        changed = True
-        while changed:
-            changed = False
-            groups: dict[int, list[int]] = {}
-            for u in range(problem.nodes):
-                groups.setdefault(root(u), []).append(u)
-            for nodes in groups.values():
-                between = _of(before, nodes) & _of(behind, nodes)
-                outside = between & ~_union(1 << u for u in nodes)
-                if outside:
-                    join([nodes[0], *_bits(outside)])
-                    changed = True
+    given = [group for group in groups if group]
+    for group in given:
+        join(group)
+    changed = atoms.shape is not None and bool(given)
+    while changed:
+        changed = False
+        for whole, outside in _outside(atoms, [root(a) for a in range(atoms.count)]):
+            join([whole, *outside])
+            changed = True
     number: dict[int, int] = {}
-    return tuple(number.setdefault(root(u), len(number)) for u in range(problem.nodes))
+    return [number.setdefault(root(a), len(number)) for a in range(atoms.count)]
 
 
-def _values(problem: Problem, of: Sequence[int]) -> tuple[Value, ...]:
-    costs: dict[tuple[int, tuple[int, ...]], float] = {}
-    for v in problem.values:
-        source = of[v.source]
-        targets = tuple(sorted({of[t] for t in v.targets} - {source}))
-        if targets:
-            costs[source, targets] = costs.get((source, targets), 0.0) + v.cost
-    return tuple(Value(source, targets, cost) for (source, targets), cost in costs.items())
-
-
-def _allowed(
-    problem: Problem, members: Sequence[int], work: Sequence[float], size_bytes: float
-) -> tuple[int, ...]:
-    pins = {problem.pins[u] for u in members if u in problem.pins}
-    if len(pins) > 1:
-        raise NoCutError(
-            f"nodes {_some(members)} must share a machine, but are pinned to {sorted(pins)}",
-            hint="pin them to one machine, or don't ask for contiguity",
-        )
-    fitting = [
-        m
-        for m, machine in enumerate(problem.machines)
-        if work[machine.kind] != float("inf")
-        and size_bytes <= machine.memory_bytes * _FITS
-        and (not pins or m in pins)
+def _outside(atoms: Atoms, roots: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """For each set of atoms that is not convex the atoms that lie between."""
+    shapes: dict[int, Reach] = {}
+    for a, r in enumerate(roots):
+        shapes[r] = shapes.get(r, Reach()) | (atoms.shape or ())[a]
+    return [
+        (r, [atoms.of[u] for u in _bits(shape.between)])
+        for r, shape in shapes.items()
+        if not shape.convex
     ]
-    if not fitting:
-        raise NoCutError(
-            f"no machine can hold nodes {_some(members)}, which must stand together: "
-            f"{size_bytes:.6g} bytes, and the largest memory is "
-            f"{max(m.memory_bytes for m in problem.machines):.6g}",
-            hint="cut the layer more finely, or use machines with more memory",
-        )
-    return tuple(fitting)
+
+
+def _values(values: Sequence[Value], into: Sequence[int]) -> tuple[Value, ...]:
+    costs: dict[tuple[int, tuple[int, ...], int], float] = {}
+    for v in values:
+        source = into[v.source]
+        targets = tuple(sorted({into[t] for t in v.targets} - {source}))
+        if targets:
+            key = source, targets, v.epoch
+            costs[key] = costs.get(key, 0.0) + v.cost
+    return tuple(Value(source, targets, cost, e) for (source, targets, e), cost in costs.items())
+
+
+def _common(
+    atoms: Atoms,
+    parts: Sequence[int],
+    members: Sequence[int],
+    work: Sequence[float],
+    size_bytes: float,
+) -> tuple[int, ...]:
+    """The machines that can hold atoms together."""
+    sets = {atoms.allowed[a] for a in parts}
+    common = tuple(sorted(set.intersection(*map(set, sets)))) if len(sets) > 1 else sets.pop()
+    return _fitting(atoms.problem, members, common, work, size_bytes)
+
+
+def _fitting(
+    problem: Problem,
+    members: Sequence[int],
+    machines: tuple[int, ...],
+    work: Sequence[float],
+    size_bytes: float,
+) -> tuple[int, ...]:
+    """Those of some machines that can run and hold the nodes together."""
+    barred = {
+        spec
+        for spec in problem.specs
+        if work[spec.kind] == inf or size_bytes > spec.memory_bytes * _FITS
+    }
+    if barred:
+        machines = tuple(m for m in machines if problem.machines[m] not in barred)
+    if machines:
+        return machines
+    pins = {m for u in members for m in problem.allowed.get(u, ())}
+    pinned = f", pinned to {', '.join(map(str, sorted(pins)))}" if pins else ""
+    raise NoCutError(
+        f"no machine can hold nodes {_some(members)}, which must stand together{pinned}: "
+        f"{size_bytes:.6g} bytes, and the largest memory is "
+        f"{max(m.memory_bytes for m in problem.specs):.6g}",
+        hint="cut the layer more finely, use machines with more memory, or pin less",
+    )
 
 
 def _some(nodes: Sequence[int]) -> str:
@@ -223,15 +303,18 @@ def _by_atom(count: int, pairs: Iterable[tuple[int, int]]) -> tuple[tuple[int, .
     return tuple(map(tuple, found))
 
 
+def _join(shapes: Iterable[Reach]) -> Reach:
+    whole = Reach()
+    for shape in shapes:
+        whole |= shape
+    return whole
+
+
 def _union(sets: Iterable[int]) -> int:
     whole = 0
     for s in sets:
         whole |= s
     return whole
-
-
-def _of(sets: Sequence[int], nodes: Iterable[int]) -> int:
-    return _union(sets[u] for u in nodes)
 
 
 def _bits(whole: int) -> list[int]:
@@ -243,4 +326,4 @@ def _bits(whole: int) -> list[int]:
     return [i for i, bit in enumerate(reversed(f"{whole:b}")) if bit == "1"]
 
 
-__all__ = ["Atoms", "Reach", "condense", "reach"]
+__all__ = ["Atoms", "Reach", "Timed", "condense", "merge", "reach"]

@@ -8,11 +8,13 @@ that would cost more than that to part share a machine.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import cached_property
 from math import inf
 
 from dbgraph.errors import NoCutError
-from dbgraph.passes.search.atoms import Atoms, condense
+from dbgraph.passes.search.atoms import Atoms, merge
+from dbgraph.passes.search.loads import Loads
 from dbgraph.passes.search.objective import Objective
 
 _SAFE = 1 + 1e-9  # rounding must not merge what may be parted
@@ -22,66 +24,92 @@ def contract(atoms: Atoms, objective: Objective, limit: float) -> Atoms | None:
     """The atoms with all merged that every cut under the limit keeps together.
 
     Args:
-        limit: the busiest machine's load that is to be undercut, or kept.
+        limit: the value that is to be undercut, or kept. No machine's load is above a cut's value.
 
     Returns: None where no cut can keep the limit.
     """
-    weights = _weights(atoms, objective)
     while True:
-        room = _room(atoms, objective, weights, limit)
+        parts = _Parts(atoms, atoms.work, atoms.allowed)
+        weights = parts.weights(objective)
+        room = parts.room(objective, weights, limit)
         if room < -1e-9 * limit:
             return None
         most = min(room, _room_of_one(objective, weights, limit)) * _SAFE
         pairs = _inseparable(atoms, most / _least_price(atoms, objective, weights))
         if not pairs:
             return atoms
-        groups = tuple((*atoms.members[a], *atoms.members[b]) for a, b in pairs)
-        problem = replace(atoms.problem, together=atoms.problem.together + groups)
         try:
-            atoms = condense(problem)
+            atoms = merge(atoms, pairs)
         except NoCutError:
             return None
 
 
 def simple_bound(atoms: Atoms, objective: Objective) -> float:
-    """A load that the busiest machine reaches in any cut: even shares, and the largest atom."""
-    machines = atoms.problem.machines
-    weights = _weights(atoms, objective)
-    even = -_room(atoms, objective, weights, 0.0) / sum(weights[m.kind] for m in machines)
-    alone = (
-        min(objective.load(k, atoms.work[k][a], 0, 0) for k in {machines[m].kind for m in allowed})
-        for a, allowed in enumerate(atoms.allowed)
-    )
-    return max(even, *alone, 0.0)
+    """A value that no cut is below: of each epoch, and of all, even shares and the largest atom."""
+    sums = Loads(atoms, objective)
+    rows: list[list[tuple[tuple[float, ...], tuple[int, ...]]]] = [[] for _ in sums.weights]
+    for atom, works in enumerate(sums.works):
+        for block, work in works:
+            rows[block].append((work, atoms.allowed[atom]))
+    bounds = [_Parts.of(atoms, row).bound(objective) if row else 0.0 for row in rows]
+    return sum(weight * bound for weight, bound in zip(sums.weights, bounds, strict=True))
 
 
-def _weights(atoms: Atoms, objective: Objective) -> list[float]:
-    """For each kind how much its load counts: by how much less it does with it.
+@dataclass(frozen=True)
+class _Parts:
+    """What must be done: for each kind of machine the work of each part, and who can do it."""
 
-    Any weights of at least 0 are right; these let little room.
-    """
-    machines = atoms.problem.machines
-    first = machines[0].kind
-    weights = [1.0] * len(atoms.work)
-    for kind, work in enumerate(atoms.work):
-        a, b = objective.rows[kind][0][0], objective.rows[first][0][0]
-        ratios = [
-            b * x / (a * y)
-            for x, y in zip(atoms.work[first], work, strict=True)
-            if 0 < a * y < inf and b * x < inf
-        ]
-        weights[kind] = min(ratios, default=1.0)
-    return weights
+    atoms: Atoms
+    work: Sequence[Sequence[float]]
+    allowed: Sequence[tuple[int, ...]]
 
+    @staticmethod
+    def of(atoms: Atoms, rows: Sequence[tuple[tuple[float, ...], tuple[int, ...]]]) -> _Parts:
+        works, allowed = zip(*rows, strict=True)
+        return _Parts(atoms, tuple(zip(*works, strict=True)), allowed)
 
-def _room(atoms: Atoms, objective: Objective, weights: Sequence[float], limit: float) -> float:
-    """What all machines together have left for moving values, weighted."""
-    machines = atoms.problem.machines
-    room = sum(weights[m.kind] for m in machines) * limit
-    for atom, allowed in enumerate(atoms.allowed):
-        kinds = {machines[m].kind for m in allowed}
-        room -= min(weights[k] * objective.rows[k][0][0] * atoms.work[k][atom] for k in kinds)
-    return room
+    def bound(self, objective: Objective) -> float:
+        """A load that the busiest machine reaches in any cut."""
+        machines = self.atoms.problem.machines
+        weights = self.weights(objective)
+        even = -self.room(objective, weights, 0.0) / sum(weights[m.kind] for m in machines)
+        alone = (
+            min(objective.load(k, self.work[k][a], 0, 0) for k in kinds)
+            for a, kinds in enumerate(self.kinds)
+        )
+        return max(even, *alone, 0.0)
+
+    def weights(self, objective: Objective) -> list[float]:
+        """For each kind how much its load counts: by how much less it does with it.
+
+        Any weights of at least 0 are right; these let little room.
+        """
+        first = self.atoms.problem.machines[0].kind
+        weights = [1.0] * len(self.work)
+        for kind, work in enumerate(self.work):
+            a, b = objective.rows[kind][0][0], objective.rows[first][0][0]
+            ratios = [
+                b * x / (a * y)
+                for x, y in zip(self.work[first], work, strict=True)
+                if 0 < a * y < inf and b * x < inf
+            ]
+            weights[kind] = min(ratios, default=1.0)
+        return weights
+
+    def room(self, objective: Objective, weights: Sequence[float], limit: float) -> float:
+        """What all machines together have left for moving values, weighted."""
+        machines = self.atoms.problem.machines
+        room = sum(weights[m.kind] for m in machines) * limit
+        for part, kinds in enumerate(self.kinds):
+            room -= min(weights[k] * objective.rows[k][0][0] * self.work[k][part] for k in kinds)
+        return room
+
+    @cached_property
+    def kinds(self) -> list[list[int]]:
+        """Of the machines that can do each part."""
+        machines = self.atoms.problem.machines
+        found = {a: sorted({machines[m].kind for m in a}) for a in set(self.allowed)}
+        return [found[a] for a in self.allowed]
 
 
 def _room_of_one(objective: Objective, weights: Sequence[float], limit: float) -> float:

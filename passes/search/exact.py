@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from importlib import import_module
-from math import ceil, floor, inf
+from math import ceil, floor, inf, lcm
 from types import ModuleType
 from typing import Any
 
 from dbgraph.errors import UsageError
 from dbgraph.passes.search.alike import Ranks, canonical
 from dbgraph.passes.search.assignment import Assignment
+from dbgraph.passes.search.atoms import Atoms
+from dbgraph.passes.search.loads import Loads
+from dbgraph.passes.search.objective import Objective
 
 # CP-SAT counts in integers: the load to beat becomes this many. Every figure is rounded
 # down, so that a bound in integers is a bound in truth.
 RESOLUTION = 10**6
 _MEMORY_RESOLUTION = 10**9
+_MOST_WEIGHT = 1000  # denominator of what an epoch counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,12 @@ def available() -> bool:
     except UsageError:
         return False
     return True
+
+
+def literals(atoms: Atoms, objective: Objective) -> int:
+    """About how many the model of a whole problem has."""
+    sent = atoms.machines if objective.per_destination else 2
+    return atoms.machines * (atoms.count + sent * len(atoms.values))
 
 
 def _cp_model() -> ModuleType:
@@ -89,13 +101,26 @@ def solve(
     status = solver.solve(model.model)
     found = status in (cp.OPTIMAL, cp.FEASIBLE)
     finished = status in (cp.OPTIMAL, cp.INFEASIBLE)
-    bound = solver.best_objective_bound if found or not finished else model.limit
+    bound = solver.best_objective_bound / model.unit if found or not finished else model.limit
     return Solved(
         model.places(solver) if found else None,
         max(0.0, bound / model.scale),
         finished,
         solver.response_proto.deterministic_time,
     )
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What a machine does in a block: costs, each with the literal on which it depends."""
+
+    work: list[tuple[float, Any]] = field(default_factory=list)
+    received: list[tuple[float, Any]] = field(default_factory=list)
+    sent: list[tuple[float, Any]] = field(default_factory=list)
+
+    @property
+    def kinds(self) -> tuple[list[tuple[float, Any]], ...]:
+        return self.work, self.received, self.sent
 
 
 class _Model:
@@ -110,22 +135,20 @@ class _Model:
     ) -> None:
         self.atoms, self.objective = start.atoms, start.objective
         self.cp, self.model = cp, cp.CpModel()
-        peak = max(start.loads)
-        self.scale = resolution / peak if peak > 0 else 1.0
-        self.limit = ceil(peak * self.scale)
+        self.sums = Loads(self.atoms, self.objective)
+        self.scale = resolution / start.value if start.value > 0 else 1.0
+        self.limit = ceil(start.value * self.scale)
         self.start = start.places if free is not None else canonical(start)
         self.choices = self._choices(free)
         self.on = [self._literals(atom) for atom in range(self.atoms.count)]
-        self.peak = self.model.new_int_var(0, self.limit, "peak")
-        self.terms: list[dict[str, list[tuple[float, Any]]]] = [
-            {"work": [], "received": [], "sent": []} for _ in range(self.atoms.machines)
-        ]
+        self.terms: dict[tuple[int, int], _Terms] = defaultdict(_Terms)
+        self._work()
         self._transfers()
+        self._minimise()
         for m in range(self.atoms.machines):
-            self._machine(m)
+            self._memory(m)
         if self.atoms.shape is not None:
             self._contiguity()
-        self.model.minimize(self.peak)
 
     def places(self, solver: Any) -> tuple[int, ...]:
         """The machine of each atom in the solver's solution."""
@@ -194,17 +217,18 @@ class _Model:
                 m: self._needed(value.source, value.targets, m, f"{i} to {m}")
                 for m in sorted(machines)
             }
+            blocks = self.sums.moves[i]
             for m, x in needs.items():
-                self.terms[m]["received"].append((value.cost, x))
+                for block in blocks:
+                    self.terms[block, m].received.append((value.cost, x))
             for m, x in source.items():
                 others = [need for other, need in needs.items() if other != m]
                 if self.objective.per_destination:
-                    for need in others:
-                        both = self._cause((x, need), f"{i} from {m}")
-                        self.terms[m]["sent"].append((value.cost, both))
+                    out = [self._cause((x, need), f"{i} from {m}") for need in others]
                 else:
-                    out = self._leaves(x, value.targets, m, f"{i} from {m}")
-                    self.terms[m]["sent"].append((value.cost, out))
+                    out = [self._leaves(x, value.targets, m, f"{i} from {m}")]
+                for block in blocks:
+                    self.terms[block, m].sent.extend((value.cost, y) for y in out)
 
     def _needed(self, source: int, targets: Sequence[int], m: int, name: str) -> Any:
         """Whether m reads a value that it doesn't make."""
@@ -228,18 +252,41 @@ class _Model:
             self.model.add_implication(result, and_this)
         return result
 
-    def _machine(self, m: int) -> None:
-        spec, terms = self.atoms.problem.machines[m], self.terms[m]
-        held = [(a, x) for a, on in enumerate(self.on) if (x := on.get(m, False)) is not False]
-        terms["work"] = [(self.atoms.work[spec.kind][a], x) for a, x in held]
-        for weights in self.objective.rows[spec.kind]:
+    def _work(self) -> None:
+        for a, on in enumerate(self.on):
+            for m, x in on.items():
+                for block, work in self.sums.works[a]:
+                    cost = work[self.sums.kinds[m]]
+                    self.terms[block, m].work.append((cost, x))
+
+    def _minimise(self) -> None:
+        """The weighted sum of the busiest machine's load in each block."""
+        weights = [Fraction(w).limit_denominator(_MOST_WEIGHT) for w in self.sums.weights]
+        self.unit = lcm(*(w.denominator for w in weights))
+        peaks = []
+        for block, weight in enumerate(weights):
+            if weight > 0:
+                peak = self.model.new_int_var(0, ceil(self.limit / weight), f"peak {block}")
+                peaks.append(int(weight * self.unit) * peak)
+                for m in range(self.atoms.machines):
+                    self._below(m, self.terms[block, m], peak)
+        self.model.add(sum(peaks) <= self.limit * self.unit)
+        self.model.minimize(sum(peaks))
+
+    def _below(self, m: int, terms: _Terms, peak: Any) -> None:
+        """A machine's load is at most the busiest one's."""
+        for weights in self.objective.rows[self.sums.kinds[m]]:
             row = [
                 (floor(weight * cost * self.scale), x)
-                for weight, name in zip(weights, ("work", "received", "sent"), strict=True)
-                for cost, x in terms[name]
+                for weight, kind in zip(weights, terms.kinds, strict=True)
+                for cost, x in kind
                 if x is not False
             ]
-            self.model.add(_sum(row) <= self.peak)
+            self.model.add(_sum(row) <= peak)
+
+    def _memory(self, m: int) -> None:
+        spec = self.atoms.problem.machines[m]
+        held = [(a, x) for a, on in enumerate(self.on) if (x := on.get(m, False)) is not False]
         total = sum(self.atoms.size_bytes)
         if spec.memory_bytes < total:
             unit = spec.memory_bytes / _MEMORY_RESOLUTION or 1.0
@@ -265,4 +312,4 @@ def _sum(row: Iterable[tuple[int, Any]]) -> Any:
     return sum(cost * (1 if x is True else x) for cost, x in row if cost)
 
 
-__all__ = ["Solved", "available", "solve"]
+__all__ = ["Solved", "available", "literals", "solve"]

@@ -8,6 +8,7 @@ orders in turn. Every stretch of a topological order is convex.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -24,6 +25,8 @@ from dbgraph.passes.search.objective import Objective
 
 Matrix = NDArray[np.float64]
 _MOST_STATES = 3000
+# A pass over the matrix for each state; a matrix for each class of machines.
+_MOST_OPERATIONS, _MOST_NUMBERS = 1.5e8, 2.5e7
 
 
 @dataclass(frozen=True)
@@ -39,36 +42,60 @@ class Split:
     value: float
 
 
-class Linear:
-    """Cuts the linear orders of a problem's atoms."""
+@dataclass(frozen=True)
+class Order:
+    """What no linear order can part, and the edges between.
 
-    def __init__(self, atoms: Atoms, objective: Objective) -> None:
-        self.atoms, self.objective = atoms, objective
-        self.blocks, self.edges = _blocks(atoms)
-        self._classes = alike(atoms)
+    A convex set stays one when all edges turn round. So each phase after the first is taken the
+    way that leaves most blocks: a backward pass runs against the forward pass.
 
-    def order(self, rng: Random | None, style: str, hint: Sequence[float] = ()) -> list[int]:
-        """A topological order of the blocks.
+    Attributes:
+        blocks: the atoms of each.
+        edges: pairs (from, to) of blocks.
+    """
+
+    blocks: tuple[tuple[int, ...], ...]
+    edges: tuple[tuple[int, int], ...]
+
+    @staticmethod
+    def of(atoms: Atoms) -> Order:
+        phases = atoms.problem.phase or (0,) * atoms.problem.nodes
+        pairs: dict[int, list[tuple[int, int]]] = {}
+        for u, v in atoms.problem.phase_edges():
+            if atoms.of[u] != atoms.of[v]:
+                pairs.setdefault(phases[u], []).append((atoms.of[u], atoms.of[v]))
+        graph = nx.DiGraph()
+        graph.add_nodes_from(range(atoms.count))
+        for _, edges in sorted(pairs.items()):
+            choices = []
+            turned = [(v, u) for u, v in edges]
+            for way in (edges, turned) if graph.number_of_edges() else (edges,):
+                candidate = graph.copy()
+                candidate.add_edges_from(way)
+                choices.append((-nx.number_strongly_connected_components(candidate), candidate))
+            graph = min(choices, key=lambda c: c[0])[1]
+        folded = nx.condensation(graph, [sorted(s) for s in _strong(graph)])
+        blocks = tuple(tuple(sorted(folded.nodes[b]["members"])) for b in folded)
+        return Order(blocks, tuple(folded.edges))
+
+    def take(self, rng: Random | None, style: str) -> list[int]:
+        """The blocks in topological order.
 
         Args:
             rng: breaks ties; None takes the first.
-            style: "deep" goes on where it came from, "wide" takes the oldest, "hint" the block
-                with the least hint of those that are ready.
+            style: "deep" goes on where it came from, "wide" takes the oldest.
         """
         after: list[list[int]] = [[] for _ in self.blocks]
         waits = [0] * len(self.blocks)
         for u, v in self.edges:
             after[u].append(v)
             waits[v] += 1
-        ready = [u for u, n in enumerate(waits) if not n]
+        ready = deque(u for u, n in enumerate(waits) if not n)
         if rng:
             rng.shuffle(ready)
         done = []
         while ready:
-            at = {"deep": -1, "wide": 0}.get(style)
-            if at is None:
-                at = min(range(len(ready)), key=lambda i: hint[ready[i]])
-            done.append(u := ready.pop(at))
+            done.append(u := ready.pop() if style == "deep" else ready.popleft())
             new = []
             for v in after[u]:
                 waits[v] -= 1
@@ -78,6 +105,19 @@ class Linear:
                 rng.shuffle(new)
             ready += new
         return done
+
+
+class Linear:
+    """Cuts the linear orders of a problem's atoms."""
+
+    def __init__(self, atoms: Atoms, objective: Objective) -> None:
+        self.atoms, self.objective = atoms, objective
+        self._order = Order.of(atoms)
+        self._classes = alike(atoms)
+
+    def order(self, rng: Random | None, style: str) -> list[int]:
+        """See `Order.take`."""
+        return self._order.take(rng, style)
 
     def split(self, order: Sequence[int]) -> Split | None:
         """The best stretches of an order of blocks, one for each machine, some of them empty;
@@ -121,7 +161,7 @@ class Linear:
             state = (*state[:kind], state[kind] - 1, *state[kind + 1 :])
             machine = self._classes[kind][state[kind]]
             for block in order[begin:end]:
-                for atom in self.blocks[block]:
+                for atom in self._order.blocks[block]:
                     places[atom] = machine
             end = begin
         return tuple(places)
@@ -131,7 +171,7 @@ class Linear:
         n = len(order)
         at = [0] * self.atoms.count
         for i, block in enumerate(order):
-            for atom in self.blocks[block]:
+            for atom in self._order.blocks[block]:
                 at[atom] = i
         spec = self.atoms.problem.machines[machine]
         own = np.zeros((3, n))
@@ -184,6 +224,13 @@ class Linear:
         return received, sent
 
 
+def most_atoms(atoms: Atoms) -> int:
+    """How many atoms can be cut in linear orders in about a second each; for more, coarser ones
+    must do."""
+    counts = [len(machines) for machines in alike(atoms)]
+    return int(min(_MOST_OPERATIONS / len(_states(counts)), _MOST_NUMBERS / len(counts)) ** 0.5)
+
+
 def _states(counts: Sequence[int]) -> list[tuple[int, ...]]:
     """How many machines of each class are used up, in an order in which they can follow.
 
@@ -202,33 +249,8 @@ def _states(counts: Sequence[int]) -> list[tuple[int, ...]]:
     return states
 
 
-def _blocks(atoms: Atoms) -> tuple[list[tuple[int, ...]], list[tuple[int, int]]]:
-    """What no linear order can part, and the edges between.
-
-    A convex set stays one when all edges turn round. So each phase after the first is taken the
-    way that leaves most blocks: a backward pass runs against the forward pass.
-    """
-    phases = atoms.problem.phase or (0,) * atoms.problem.nodes
-    pairs: dict[int, list[tuple[int, int]]] = {}
-    for u, v in atoms.problem.phase_edges():
-        if atoms.of[u] != atoms.of[v]:
-            pairs.setdefault(phases[u], []).append((atoms.of[u], atoms.of[v]))
-    graph = nx.DiGraph()
-    graph.add_nodes_from(range(atoms.count))
-    for _, edges in sorted(pairs.items()):
-        choices = []
-        for turned in (edges, [(v, u) for u, v in edges]):
-            candidate = graph.copy()
-            candidate.add_edges_from(turned)
-            choices.append((-nx.number_strongly_connected_components(candidate), candidate))
-        graph = min(choices, key=lambda c: c[0])[1]
-    folded = nx.condensation(graph, [sorted(s) for s in _strong(graph)])
-    blocks = [tuple(folded.nodes[b]["members"]) for b in folded]
-    return [tuple(sorted(b)) for b in blocks], list(folded.edges)
-
-
 def _strong(graph: nx.DiGraph) -> Iterator[set[int]]:
     yield from sorted(nx.strongly_connected_components(graph), key=min)
 
 
-__all__ = ["Linear", "Split"]
+__all__ = ["Linear", "Order", "Split", "most_atoms"]

@@ -11,11 +11,14 @@ from dbgraph.passes.search.budget import Clock
 from dbgraph.passes.search.coarsen import coarsen
 from dbgraph.passes.search.exact import Solved, solve
 from dbgraph.passes.search.objective import better
+from dbgraph.passes.search.refine import STRENGTH, perturb, refine
 
 _TOLERANCE = 1e-9
 _EFFORT_S = 2.0
 _OVERHEAD_STEPS = 100
 _RESOLUTION = 10**7
+_SHAKES, _SHAKE_STEPS, _SHAKE_SWAPS = 200, 50_000, 300
+_MOST_MACHINES = 8  # that atoms of a region, or all atoms, may move to
 
 Free = dict[int, tuple[int, ...]]
 """The atoms that may move and where to."""
@@ -37,7 +40,8 @@ def improve(
     cut: Assignment, clock: Clock, rng: Random, progress: Callable[[Assignment], object]
 ) -> Assignment:
     """A cut that is no worse. Kinds of parts take turns: all atoms of two or three machines; a
-    region of the graph; everything, but with atoms of one machine merged.
+    region of the graph; everything, but with atoms of one machine merged. Between them it is
+    shaken and refined.
 
     Args:
         progress: is told each better cut.
@@ -45,9 +49,11 @@ def improve(
     region, coarse = _Size(40, 12, 3), _Size(50, 12, 3)
     turn = 0
     while not clock.over:
-        kind = turn % 3
+        kind = turn % (4 if cut.atoms.machines <= _MOST_MACHINES else 3)
         turn += 1
-        if kind == 0:
+        if kind == 2:
+            new = _shaken(cut, clock, rng)
+        elif kind == 0:
             new, _ = _freed(cut, _machines(cut, rng), clock, rng)
         elif kind == 1:
             new, finished = _freed(cut, _region(cut, rng, region.now), clock, rng)
@@ -58,6 +64,21 @@ def improve(
         if better(new.key(), cut.key(), _TOLERANCE):
             progress(new)
         cut = new
+    return cut
+
+
+def _shaken(cut: Assignment, clock: Clock, rng: Random) -> Assignment:
+    """The best of a cut and of what becomes of copies in which a few atoms moved at random."""
+    part = clock.part(1.0)
+    for _ in range(_SHAKES):
+        if part.over or part.spent > _SHAKE_STEPS:
+            break
+        part.spend(_OVERHEAD_STEPS)
+        new = perturb(cut, rng, rng.randint(1, STRENGTH))
+        refine(new, part, rng, _SHAKE_SWAPS)
+        if new.valid() and better(new.key(), cut.key(), _TOLERANCE):
+            cut = new
+    clock.spend(part.spent)
     return cut
 
 
@@ -98,9 +119,15 @@ def _taken(cut: Assignment, places: tuple[int, ...] | None) -> Assignment:
     return cut if not new.valid() or better(cut.key(), new.key(), _TOLERANCE) else new
 
 
+def _block(cut: Assignment, rng: Random) -> int:
+    """One of those that are least even."""
+    hot = cut.hot()
+    return hot[int(len(hot) * rng.random() ** 2)]
+
+
 def _machines(cut: Assignment, rng: Random) -> Free:
     """All atoms of the busiest machine and of one or two others."""
-    busiest = cut.busiest()
+    busiest = cut.busiest(_block(cut, rng))
     others = [m for m in range(cut.atoms.machines) if m != busiest]
     count = min(rng.choice((1, 2)), len(others))
     chosen = (busiest, *rng.sample(others, count))
@@ -109,16 +136,19 @@ def _machines(cut: Assignment, rng: Random) -> Free:
 
 def _region(cut: Assignment, rng: Random, size: int) -> Free:
     """Atoms around one of the busiest machine, in the order in which a random walk meets them."""
-    everywhere = tuple(range(cut.atoms.machines))
-    seed = rng.choice(cut.members(cut.busiest()))
-    found, edge = {seed: everywhere}, [seed]
+    block = _block(cut, rng)
+    seed = rng.choice(cut.active(cut.busiest(block), block) or range(cut.atoms.count))
+    found, edge = {seed: None}, [seed]
     while edge and len(found) < size:
         atom = edge.pop(rng.randrange(len(edge)))
         for other in cut.atoms.near[atom]:
             if other not in found:
-                found[other] = everywhere
+                found[other] = None
                 edge.append(other)
-    return found
+    held = {cut.places[atom] for atom in (*found, *edge)}
+    row = cut.row(block)
+    machines = sorted(range(cut.atoms.machines), key=lambda m: (m not in held, row[m]))
+    return dict.fromkeys(found, tuple(sorted(machines[:_MOST_MACHINES])))
 
 
 __all__ = ["improve"]

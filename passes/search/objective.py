@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 Row = tuple[float, float, float]
@@ -27,10 +26,14 @@ class Objective:
             `a·work + b·received + c·sent`.
         per_destination: whether a value is sent anew for each machine that reads it (messages
             between machines) or once for all of them (through a host's memory).
+        serial: where 1, epochs go one after another, and what is made small is the sum of each
+            one's busiest machine; where 0, they overlap, and it is the machine that is busiest
+            in all of them together; anything between is a mixture.
     """
 
     rows: tuple[tuple[Row, ...], ...] = (ADDED,)
     per_destination: bool = False
+    serial: float = 0.0
 
     def load(self, kind: int, work: float, received: float, sent: float) -> float:
         """The load of a machine of this kind."""
@@ -41,12 +44,8 @@ class Objective:
 
 
 Key = tuple[float, float, float]
-"""How cuts compare: the busiest machine's load, the sum of squared loads, what is moved."""
-
-
-def key_of(loads: Sequence[float], moved: float) -> Key:
-    """Less is better, first things first."""
-    return max(loads), sum(x * x for x in loads), moved
+"""How cuts compare: what is to be made small, the sum of squared loads, what is
+moved. Less is better, first things first."""
 
 
 def better(new: Key, old: Key, tolerance: float) -> bool:
@@ -70,5 +69,4 @@ __all__ = [
     "Objective",
     "Row",
     "better",
-    "key_of",
 ]

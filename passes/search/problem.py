@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import inf, isfinite
 
 from dbgraph.errors import NetworkError
@@ -27,14 +28,16 @@ class Value:
     Attributes:
         cost: what moving it costs the machine that sends it and the one that receives it, in the
             unit of `Problem.work`.
+        epoch: in which it moves.
     """
 
     source: int
     targets: tuple[int, ...]
     cost: float
+    epoch: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Problem:
     """A weighted directed acyclic graph and the machines to share it.
 
@@ -45,10 +48,11 @@ class Problem:
         machines: the machines, in order.
         size_bytes: each node's memory; () for none.
         together: groups of nodes that share a machine.
-        pins: nodes whose machine is given.
+        allowed: nodes that may stand on these machines only, such as one that is pinned.
         contiguous: whether each machine's nodes of one phase must form a convex set: no path
             within the phase leaves it and comes back.
         phase: each node's phase; () for one phase. A training step has two, forward and backward.
+        epoch: each node's epoch, from 0; () for one epoch. See `Objective.serial`.
     """
 
     work: tuple[tuple[float, ...], ...]
@@ -56,9 +60,10 @@ class Problem:
     machines: tuple[Machine, ...]
     size_bytes: tuple[float, ...] = ()
     together: tuple[tuple[int, ...], ...] = ()
-    pins: Mapping[int, int] = field(default_factory=dict)
+    allowed: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     contiguous: bool = False
     phase: tuple[int, ...] = ()
+    epoch: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -67,6 +72,15 @@ class Problem:
     @property
     def nodes(self) -> int:
         return len(self.work[0])
+
+    @cached_property
+    def epochs(self) -> int:
+        return max(self.epoch, default=0) + 1
+
+    @cached_property
+    def specs(self) -> frozenset[Machine]:
+        """The machines that differ."""
+        return frozenset(self.machines)
 
     def edges(self) -> list[tuple[int, int]]:
         """Pairs (from, to), each once, in the order of the values."""
@@ -111,20 +125,25 @@ def _check(problem: Problem) -> None:
     rows = {f"work[{kind}]": len(work) for kind, work in enumerate(problem.work)}
     rows |= {"size_bytes": len(problem.size_bytes or problem.work[0])}
     rows |= {"phase": len(problem.phase or problem.work[0])}
+    rows |= {"epoch": len(problem.epoch or problem.work[0])}
     for name, length in rows.items():
         if length != n:
             raise NetworkError(f"{name} has {length} entries for {n} nodes")
     for spec in problem.machines:
         if not 0 <= spec.kind < kinds:
             raise NetworkError(f"a machine is of kind {spec.kind}, but there are {kinds}")
-    named = [u for group in problem.together for u in group] + list(problem.pins)
+    named = [u for group in problem.together for u in group] + list(problem.allowed)
     named += [u for v in problem.values for u in (v.source, *v.targets)]
     for u in named:
         if not 0 <= u < n:
             raise NetworkError(f"node {u} is named, but there are {n}")
-    for u, machine in problem.pins.items():
-        if not 0 <= machine < len(problem.machines):
-            raise NetworkError(f"node {u} is pinned to machine {machine}, which does not exist")
+    for u, machines in problem.allowed.items():
+        for machine in machines:
+            if not 0 <= machine < len(problem.machines):
+                raise NetworkError(f"node {u} may stand on machine {machine}, which does not exist")
+    epochs = problem.epochs
+    if min(problem.epoch, default=0) < 0 or any(not 0 <= v.epoch < epochs for v in problem.values):
+        raise NetworkError(f"an epoch is out of the range from 0 to {epochs - 1}")
     figures = [v.cost for v in problem.values] + list(problem.size_bytes)
     if any(not isfinite(x) or x < 0 for x in figures):
         raise NetworkError("costs and sizes must be finite and at least 0")
