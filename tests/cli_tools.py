@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from dbgraph.cli import run
+from dbgraph.plan.cuts import parse_cuts
+from dbgraph.plan.text import open_plan, save_plan
 
 NETWORK = """
 import dbgraph as dbg
@@ -127,3 +130,12 @@ def net_file(folder: Path) -> Path:
     if not path.exists():
         path.write_text(NETWORK)
     return path
+
+
+def recut(path: Path, *lines: str) -> Path:
+    """The plan with these lines for their nodes."""
+    old = open_plan(path, edited=True)
+    new = parse_cuts(lines, old.network, old.batch)
+    target = path.with_name("edited.plan")
+    save_plan(replace(old, cuts={**old.cuts, **new}), target)
+    return target

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_tools import Cli, compiled, net_file
+from cli_tools import Cli, compiled, net_file, recut
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -99,10 +99,11 @@ def test_show_a_partition_that_is_not_there(cli: Cli, small: Path) -> None:
     [
         (None, 2, "there is no file"),
         (b"", 3, "this is no plan"),
-        (b"import os\n", 3, "this is no plan: line 1 should be 'dbgraph plan 1'"),
+        (b"import os\n", 3, "this is no plan: line 1 should be 'dbgraph plan 2'"),
         (b"\xff\xfe\x00", 3, "it is not text"),
-        (b"dbgraph plan 2\n", 3, "the plan has version 2; this dbgraph reads version 1"),
-        (b"dbgraph plan 1\nname small\n", 3, "the plan is truncated: line 3"),
+        (b"dbgraph plan 1\n", 3, "the plan has version 1; this dbgraph reads version 2"),
+        (b"dbgraph plan 3\n", 3, "the plan has version 3; this dbgraph reads version 2"),
+        (b"dbgraph plan 2\nname small\n", 3, "the plan is truncated: line 3"),
     ],
 )
 def test_what_is_no_plan(
@@ -156,6 +157,8 @@ def test_a_truncated_plan_is_told_wherever_it_ends(cli: Cli, small: Path) -> Non
         ("UPDATE\n}", "}", "ends with one UPDATE"),
         ("{source=0}", "{source=1}", "it expects partition 1"),
         ("{to=1}", "{to=__import__('os')}", "line"),
+        ("\ncuts {\n", "\ncuts {\nlocal/add local/add\n", ": cuts: expected 'NODE …: AXIS"),
+        ("scores/add: batch 8, units 10 -> 0", "scores/add: batch 8, units 10 -> 1", "--from"),
     ],
 )
 def test_an_edited_plan_that_breaks_a_rule(
@@ -263,6 +266,9 @@ def test_verify_finds_wrong_numbers(cli: Cli, small: Path) -> None:
 
 def test_verify_with_a_tolerance_of_ones_own(cli: Cli, tmp_path: Path) -> None:
     plan = compiled(cli, tmp_path, "-n", 4, "--mode", "inference", "--strategy", "tiles")
+    parts = "parts batch 8, units 10 -> 0 1; combined batch 8, units 10 -> 0"
+    path = recut(plan, f"scores/contract: inner inputs 0|1|4; {parts}")
+    assert cli("compile", "--from", path, "-o", plan, "-q").code == 0
     assert cli("verify", plan, "--numerics", "--tolerance", 1e-3).code == 0
     outcome = cli("verify", plan, "--numerics", "--tolerance", 0, "--json")
     assert outcome.code == 1

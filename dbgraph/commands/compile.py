@@ -1,8 +1,7 @@
-"""`dbgraph compile`: a network's file becomes a plan."""
+"""`dbgraph compile`: a network's file, or an edited plan, becomes a plan."""
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,68 +9,90 @@ import click
 
 from dbgraph.commands.base import (
     AS_JSON,
-    NETWORK,
     QUIET,
     check_target,
     explained,
-    load_network,
+    no_garbage,
     print_json,
     story,
     warn,
     write_file,
 )
+from dbgraph.commands.machines import CLUSTER
+from dbgraph.commands.passes import NAMES as _PASSES
+from dbgraph.commands.passes import after_passes, end_progress, with_progress
+from dbgraph.commands.request import Request
+from dbgraph.compile import NAMES, Options, Outcome, compiled, forecast
+from dbgraph.plan.plan import ORDERS
 
 if TYPE_CHECKING:
-    from dbgraph.compile import Options, Watch
-    from dbgraph.dsl.network import Network
-    from dbgraph.ir.graph import Graph
     from dbgraph.plan.plan import Plan
+    from dbgraph.show.compare import Candidate
+    from dbgraph.show.digest import Digest
 
 _EPILOG = """\b
 Examples:
   dbgraph compile digits.py:network --partitions 4 -o digits.plan
   dbgraph compile digits.py --partitions 2 --microbatches 4 --strategy stages
-  dbgraph compile digits.py --partitions 4 --mode inference -o predict.plan
+  dbgraph compile digits.py --cluster cluster.toml --budget 60 -o digits.plan
+  dbgraph compile digits.py --partitions 4 --compare tiles,stages -o digits.plan
+  dbgraph compile --from digits.plan -o digits.plan      (its cuts were edited)
+  dbgraph compile --from digits.plan --mode inference -o predict.plan
   dbgraph compile digits.py --partitions 2 --print-after tile --quiet
 """
-_PASSES = (
-    "infer",
-    "simplify",
-    "microbatch",
-    "partition",
-    "mode",
-    "tile",
-    "gradient",
-    "communicate",
-    "schedule",
-)
 
 
 @click.command(name="compile", epilog=_EPILOG)
-@NETWORK
-@click.option(
-    "-n", "--partitions", type=click.IntRange(min=1), required=True, help="Number of machines."
-)
+@click.argument("spec", metavar="[FILE.py[:FUNCTION]]", required=False)
+@click.option("-n", "--partitions", type=click.IntRange(min=1), help="Number of machines.")
+@CLUSTER
 @click.option("-o", "--output", metavar="PLAN", help="Write the plan to this file.")
 @click.option(
     "--microbatches",
     type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Equal parts of a batch, computed one after another.",
+    help="Equal parts of a batch, computed one after another  [default: what a search finds, or 1]",
+)
+@click.option(
+    "--order",
+    type=click.Choice(ORDERS),
+    help="Of microbatches: one forward, one backward; or all forward first  [default: what a "
+    "search finds, or 1f1b]",
 )
 @click.option(
     "--mode",
     type=click.Choice(("training", "evaluation", "inference")),
-    default="training",
-    show_default=True,
-    help="What the plan computes: losses, outputs and gradients; losses and outputs; outputs.",
+    help="What the plan computes: losses, outputs and gradients; losses and outputs; outputs"
+    "  [default: training]",
 )
 @click.option(
     "--strategy",
-    type=click.Choice(("tiles", "stages")),
-    help="How to cut; by default the one with the smaller forecast.",
+    type=click.Choice(NAMES),
+    help="How to cut; auto, a search, is the default.",
 )
+@click.option(
+    "--compare",
+    metavar="A,B,…",
+    help="Compile with each of these strategies, print them side by side, keep the best.",
+)
+@click.option(
+    "--from",
+    "source",
+    metavar="PLAN",
+    help="Take network, cuts and, unless they are given here, the other options from this plan; "
+    "its section `cuts` may have been edited.",
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0.0),
+    metavar="SECONDS",
+    help=f"What a search may take  [default: {Options.budget_s:g}]",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="So many plans a search may try, however long it takes: same seed, same plan.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of a search.")
 @click.option(
     "--print-after",
     "print_after",
@@ -81,121 +102,121 @@ _PASSES = (
 )
 @AS_JSON
 @QUIET
-def compile_(
-    spec: str,
-    partitions: int,
-    output: str | None,
-    microbatches: int,
-    mode: str,
-    strategy: str | None,
-    print_after: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,
-) -> None:
+@no_garbage()
+def compile_(output: str | None, as_json: bool, quiet: bool, **asked: Any) -> None:
     """Cut a network for N machines and make its plan.
 
     FILE.py:FUNCTION names a function that returns a dbg.Network; FUNCTION is `network` unless it
     is given. The table shows each partition's share of a step, how each layer is cut, and the
     forecast; * marks the busiest machine. Nothing is run.
-    """
-    from dbgraph.compile import Options, forecast, make_plans
 
+    With --from the network is the plan's own, or FILE.py's where that is given too. The cuts of
+    the plan hold, even against pins (cut=, dbg.partition) in the network's file; a warning then
+    says so.
+    """
     check_target(output)
     start_s = time.perf_counter()
-    network = load_network(spec)
-    options = Options(partitions, microbatches, strategy, (mode,), _progress(quiet))
-    plan = make_plans(network, options)[mode]
-    _end_progress(quiet)
-    texts = _after_passes(network, options, plan, print_after)
+    request = Request(**asked)
+    request.check()
+    plan, candidates, texts = _compiled(request, quiet)
     if not as_json:
         for text in texts.values():
             click.echo(text)
     if output is not None:
         _save(plan, output)
-    cost = forecast(plan)
-    _print(plan, cost, texts, as_json, quiet)
+    _print(request, plan, candidates, texts, as_json, quiet)
     if not quiet:
-        _warn_of_memory(cost)
         wrote = f"; wrote {output}" if output is not None else ""
         story(f"compiled {plan.name} in {time.perf_counter() - start_s:.2f} s{wrote}")
 
 
-def _print(plan: Plan, cost: Any, texts: dict[str, str], as_json: bool, quiet: bool) -> None:
-    from dbgraph.show.digest import Digest
+def _compiled(request: Request, quiet: bool) -> tuple[Plan, list[Candidate], dict[str, str]]:
+    """The plan, what it was compared with, and the graphs after passes."""
+    from dbgraph.commands.compare import compare, names_in
+    from dbgraph.commands.edit import at_its_line, warn_of_edits
 
-    digest = Digest(plan, cost)
-    if as_json:
-        from dbgraph.show.json import plan_json
+    names = names_in(request.compare) if request.compare is not None else []
+    candidates: list[Candidate] = []
+    outcome: Outcome | None = None
+    network = request.network
+    options = with_progress(request.options, quiet)
+    try:
+        with at_its_line(request.source):
+            if names:
+                plan, candidates = compare(network, options, names)
+            else:
+                made = compiled(network, options)
+                plan, outcome = made.plans[options.modes[0]], made.outcome
+    finally:
+        end_progress(quiet)
+    if outcome is not None and not quiet:
+        story(_searched(outcome))
+    if request.source is not None and not quiet:
+        warn_of_edits(plan)
+    return plan, candidates, after_passes(network, request.options, plan, request.print_after)
 
-        print_json({**plan_json(digest), **({"graphs": texts} if texts else {})})
-    elif not quiet:
-        from dbgraph.show.table import plan_table
 
-        click.echo(plan_table(digest))
+def _searched(outcome: Outcome) -> str:
+    from dbgraph.passes.search import PROVED_GAP
+    from dbgraph.units import seconds
 
-
-def _after_passes(
-    network: Network, options: Options, plan: Plan, names: tuple[str, ...]
-) -> dict[str, str]:
-    """The text after each of these passes, in the order of the passes."""
-    if not names:
-        return {}
-    from dataclasses import replace
-
-    from dbgraph.compile import make_plans
-    from dbgraph.ir.text import print_graph
-    from dbgraph.plan.text import lines_of
-
-    found: dict[str, str] = {}
-
-    def watch(name: str, graph: Graph) -> None:
-        if name in names:
-            found[name] = f"# after {name}\n{print_graph(graph)}"
-
-    # Again with the chosen strategy: the first time several were tried.
-    make_plans(network, replace(options, strategy=plan.strategy, watch=watch))
-    if "schedule" in names:
-        found["schedule"] = "# after schedule\n" + "\n".join(lines_of(plan.programs)) + "\n"
-    for name in names:
-        if name not in found:
-            warn(f"--print-after {name}: this pass is no part of --mode {plan.mode}")
-    return found
+    steps = {**outcome.strategies, "auto": outcome.best.forecast.step_s}
+    found = ", ".join(f"{name} {seconds(step_s)}" for name, step_s in steps.items())
+    text = f"searched {outcome.tried:,} plans; a step: {found}"
+    if not outcome.estimate_s:
+        return text
+    if outcome.gap <= PROVED_GAP:
+        return f"{text}; proved: its tiles can't be placed better, by estimate"
+    most = f"{outcome.gap:.0%}"
+    return f"{text}; placing its tiles otherwise can't save more than {most}, by estimate"
 
 
 def _save(plan: Plan, path: str) -> None:
-    from dbgraph.plan.text import print_plan
+    from dbgraph.plan.text import plan_lines
 
     with explained(path):
-        write_file(path, print_plan(plan))
+        write_file(path, plan_lines(plan))
 
 
-def _progress(quiet: bool) -> Watch | None:
-    """On a terminal one line that tells which pass was the last."""
-    if quiet or not sys.stderr.isatty():
-        return None
+def _print(
+    request: Request,
+    plan: Plan,
+    candidates: list[Candidate],
+    texts: dict[str, str],
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from dbgraph.show.compare import compare_json, compare_table
+    from dbgraph.show.digest import Digest
 
-    def show(name: str, graph: Graph) -> None:
-        sys.stderr.write(f"\r\x1b[Kdbgraph: {name}: {len(graph):,} nodes")
-        sys.stderr.flush()
+    cluster = request.cluster
+    digest = Digest(plan, forecast(plan, cluster), cluster, request.cluster_file or "")
+    if as_json:
+        from dbgraph.show.json import plan_json
 
-    return show
+        compared = {"candidates": compare_json(candidates)} if candidates else {}
+        print_json({**plan_json(digest), **compared, **({"graphs": texts} if texts else {})})
+    elif not quiet:
+        from dbgraph.show.table import headline, outlook, plan_table
+
+        if candidates:
+            click.echo(f"{headline(digest)}\n\n{compare_table(candidates)}\n\n{outlook(digest)}")
+        else:
+            click.echo(plan_table(digest))
+    if not quiet:
+        _warn_of_memory(digest)
 
 
-def _end_progress(quiet: bool) -> None:
-    if not quiet and sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
-
-
-def _warn_of_memory(cost: Any) -> None:
-    from dbgraph.cluster import MachineSpec
+def _warn_of_memory(digest: Digest) -> None:
     from dbgraph.units import bytes_
 
-    limit = MachineSpec().memory_bytes
-    over = [p for p, m in enumerate(cost.machines) if m.peak_bytes > limit]
+    specs = digest.cluster.machines
+    machines = dict(enumerate(digest.forecast.machines))
+    over = {p: one for p, one in machines.items() if one.peak_bytes > specs[p].memory_bytes}
     if over:
-        worst = max(over, key=lambda p: cost.machines[p].peak_bytes)
+        worst = max(over, key=lambda p: over[p].peak_bytes)
+        limit = specs[worst].memory_bytes
         warn(
-            f"{len(over)} of {len(cost.machines)} partitions need more than {bytes_(limit)}; "
-            f"partition {worst} needs {bytes_(cost.machines[worst].peak_bytes)}"
+            f"{len(over)} of {digest.plan.partitions} partitions need more memory than they have; "
+            f"partition {worst} needs {bytes_(over[worst].peak_bytes)} of {bytes_(limit)}"
         )

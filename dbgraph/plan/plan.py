@@ -10,9 +10,12 @@ from functools import cached_property
 from dbgraph.ir.graph import Graph, Node, Result
 from dbgraph.ir.region import Region
 from dbgraph.ir.types import TensorType
+from dbgraph.plan.choice import Choices
 from dbgraph.plan.program import Program, Transfer
 
 MODES = ("training", "evaluation", "inference")
+ORDERS = ("1f1b", "gpipe")
+"""Of microbatches: each goes back as soon as it can, or after all have gone forward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,11 @@ class Plan:
         mode: "training" (losses, outputs, gradients, updates), "evaluation" (losses and
             outputs) or "inference" (outputs only).
         batch: examples per step, over all microbatches.
+        order: of the microbatches, one of ORDERS.
         seed: of parameters and dropout.
         strategy: which strategy chose the cut.
         network: the uncut graph, as declared.
+        cuts: what was decided for each of its nodes; `graph` was made of it.
         graph: the communicating graph: tiles, sends and receives, each with its partition.
     """
 
@@ -53,9 +58,11 @@ class Plan:
     partitions: int
     batch: int
     microbatches: int
+    order: str
     seed: int
     strategy: str
     network: Graph
+    cuts: Choices
     graph: Graph
     transfers: tuple[Transfer, ...]
     programs: tuple[Program, ...]

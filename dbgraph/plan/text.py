@@ -4,19 +4,24 @@ opening it runs none."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from dbgraph.errors import DbgraphError, PlanError
 from dbgraph.ir.graph import Graph
-from dbgraph.ir.text import parse_graph, print_graph
+from dbgraph.ir.text import graph_lines, parse_lines
+from dbgraph.ir.verify import verify
 from dbgraph.ops import COMMUNICATION
-from dbgraph.plan.derive import segment_of, transfers_of
-from dbgraph.plan.plan import MODES, Plan
-from dbgraph.plan.program import Instruction, Program, Segment, parse_instruction
+from dbgraph.plan.choice import Choices
+from dbgraph.plan.cuts import parse_cuts, print_cuts
+from dbgraph.plan.derive import segments_of, transfers_of
+from dbgraph.plan.edited import edited_node
+from dbgraph.plan.plan import MODES, ORDERS, Plan
+from dbgraph.plan.program import Instruction, Program, parse_instruction
 
-VERSION = 1
+VERSION = 2
 _FIRST = "dbgraph plan"
 _FIELDS: dict[str, Callable[[str], object]] = {
     "name": str,
@@ -25,28 +30,43 @@ _FIELDS: dict[str, Callable[[str], object]] = {
     "partitions": int,
     "batch": int,
     "microbatches": int,
+    "order": str,
     "seed": int,
     "strategy": str,
 }
+_ALLOWED = {"mode": MODES, "order": ORDERS}
 
 
 def print_plan(plan: Plan) -> str:
     """The text of a plan; `parse_plan` is its inverse."""
-    head = [f"{_FIRST} {VERSION}", *(f"{name} {getattr(plan, name)}" for name in _FIELDS)]
-    parts = ["\n".join(head), _block("network", print_graph(plan.network))]
-    parts.append(_block("graph", print_graph(plan.graph)))
-    parts += [_block(f"program {p.partition}", print_program(p)) for p in plan.programs]
-    return "\n".join([*parts, "end", ""])
+    return "".join(plan_lines(plan))
 
 
-def print_program(program: Program) -> str:
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """The same text in pieces, for a plan that is too large to hold as a text as well."""
+    yield f"{_FIRST} {VERSION}\n"
+    yield from (f"{name} {getattr(plan, name)}\n" for name in _FIELDS)
+    yield from _block("network", graph_lines(plan.network))
+    cuts = print_cuts(plan.cuts, plan.network, plan.batch)
+    yield from _block("cuts", [f"{cuts}\n"] if cuts else [])
+    yield from _block("graph", graph_lines(plan.graph))
+    for program in plan.programs:
+        yield from _block(f"program {program.partition}", _program_lines(program))
+    yield "end\n"
+
+
+def _block(title: str, lines: Iterable[str]) -> Iterator[str]:
+    yield f"{title} {{\n"
+    yield from lines
+    yield "}\n"
+
+
+def _program_lines(program: Program) -> Iterator[str]:
     """Segments with their nodes, then the instructions in order."""
-    lines = [f"segment s{i}: {' '.join(s.nodes)}" for i, s in enumerate(program.segments)]
-    return "\n".join([*lines, *map(str, program.instructions)])
-
-
-def _block(title: str, body: str) -> str:
-    return f"{title} {{\n{body.rstrip()}\n}}"
+    for i, segment in enumerate(program.segments):
+        yield f"segment s{i}: {' '.join(segment.nodes)}\n"
+    for instruction in program.instructions:
+        yield f"{instruction}\n"
 
 
 def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
@@ -54,14 +74,20 @@ def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        partial.write_text(print_plan(plan), encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as file:
+            file.writelines(plan_lines(plan))
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def open_plan(path: str | os.PathLike[str]) -> Plan:
-    """Reads a plan's file. Raises PlanError with the file and the line."""
+def open_plan(path: str | os.PathLike[str], *, edited: bool = False) -> Plan:
+    """Reads a plan's file. Raises PlanError with the file and the line.
+
+    Args:
+        edited: whether its cuts may be others than those that its graph was made of: it is about
+            to be made anew.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -69,9 +95,15 @@ def open_plan(path: str | os.PathLike[str]) -> Plan:
     except UnicodeDecodeError as error:
         raise PlanError(f"{path} is no plan: it is not text") from error
     try:
-        return parse_plan(text)
+        plan = parse_plan(text)
     except DbgraphError as error:
         raise PlanError(f"{path}: {error}") from error
+    if not edited and (node := edited_node(plan)):
+        raise PlanError(
+            f"{path}: {node} has other tiles in the graph than in the cuts, which were edited",
+            hint=f"make the plan anew: dbgraph compile --from {path} -o {path}",
+        )
+    return plan
 
 
 @dataclass
@@ -104,15 +136,18 @@ def parse_plan(text: str) -> Plan:
     _check_version(lines.next(f"{_FIRST} {VERSION}"))
     head = dict(_read_field(lines, name) for name in _FIELDS)
     network = _graph(lines, "network")
-    graph = _graph(lines, "graph")
-    count = head["partitions"]
+    batch, count = head["batch"], head["partitions"]
+    assert isinstance(batch, int)
     assert isinstance(count, int)
-    programs = tuple(_program(lines, graph, p) for p in range(count))
+    cuts = _cuts(lines, network, batch)
+    graph = _graph(lines, "graph")
+    programs = _programs(lines, graph, count)
     if lines.next("'end'") != "end":
         raise PlanError(f"line {lines.at}: expected 'end', found {lines.lines[lines.at - 1]!r}")
     return Plan(
         **head,  # type: ignore[arg-type]  # _FIELDS gives each its type
         network=network,
+        cuts=cuts,
         graph=graph,
         transfers=transfers_of(graph),
         programs=programs,
@@ -141,16 +176,25 @@ def _read_field(lines: _Lines, name: str) -> tuple[str, object]:
         raise PlanError(f"line {lines.at}: {name} must be a whole number, not {value!r}") from None
     if name in ("partitions", "batch", "microbatches") and isinstance(parsed, int) and parsed < 1:
         raise PlanError(f"line {lines.at}: {name} must be at least 1, not {parsed}")
-    if name == "mode" and parsed not in MODES:
-        raise PlanError(f"line {lines.at}: mode must be one of {', '.join(MODES)}, not {value!r}")
+    allowed = _ALLOWED.get(name)
+    if allowed is not None and value not in allowed:
+        rule = f"{name} must be one of {', '.join(allowed)}, not {value!r}"
+        raise PlanError(f"line {lines.at}: {rule}")
     return name, parsed
 
 
 def _graph(lines: _Lines, title: str) -> Graph:
     first, body = lines.block(title)
-    graph = parse_graph("\n".join(body), first_line=first + 1)
+    graph = parse_lines(body, first_line=first + 1)
     _check_edges(graph, title)
     return graph
+
+
+def _cuts(lines: _Lines, network: Graph, batch: int) -> Choices:
+    first, body = lines.block("cuts")
+    if any("inner " in line for line in body):
+        verify(network, "network")  # the names of reduced axes are the ops' own
+    return parse_cuts(body, network, batch, first_line=first + 1)
 
 
 def _check_edges(graph: Graph, title: str) -> None:
@@ -175,33 +219,46 @@ def _check_edges(graph: Graph, title: str) -> None:
                 )
 
 
-def _program(lines: _Lines, graph: Graph, partition: int) -> Program:
+def _programs(lines: _Lines, graph: Graph, count: int) -> tuple[Program, ...]:
+    read = [_program(lines, graph, partition) for partition in range(count)]
+    segments = iter(segments_of(graph, [group for together, _ in read for group in together]))
+    return tuple(
+        Program(partition, tuple(islice(segments, len(together))), instructions)
+        for partition, (together, instructions) in enumerate(read)
+    )
+
+
+def _program(
+    lines: _Lines, graph: Graph, partition: int
+) -> tuple[list[list[int]], tuple[Instruction, ...]]:
+    """The positions of each segment's nodes, and the instructions."""
     first, body = lines.block(f"program {partition}")
-    segments: list[Segment] = []
+    together: list[list[int]] = []
     instructions: list[Instruction] = []
     for number, line in enumerate(body, first + 1):
         try:
             if line.startswith("segment "):
-                segments.append(_segment(graph, line, len(segments)))
+                together.append(_segment(graph, line, len(together)))
             else:
                 instructions.append(parse_instruction(line))
         except ValueError as error:
             raise PlanError(f"line {number}: {error}") from None
-    return Program(partition, tuple(segments), tuple(instructions))
+    return together, tuple(instructions)
 
 
-def _segment(graph: Graph, line: str, index: int) -> Segment:
+def _segment(graph: Graph, line: str, index: int) -> list[int]:
+    """The positions of its nodes."""
     head, colon, names = line.partition(": ")
     if not colon or head != f"segment s{index}":
         raise ValueError(f"expected 'segment s{index}: NODE …', found {line[:60]!r}")
-    nodes = tuple(names.split(" "))
+    nodes = names.split(" ")
     for name in nodes:
-        if name not in graph.by_name:
+        if name not in graph.positions:
             raise ValueError(f"segment s{index} names {name!r}, which the graph does not hold")
-    return segment_of(graph, nodes)
+    return [graph.positions[name] for name in nodes]
 
 
 def lines_of(programs: tuple[Program, ...]) -> Iterator[str]:
     """Each program with its title, for people."""
     for program in programs:
-        yield _block(f"program {program.partition}", print_program(program))
+        yield "".join(_block(f"program {program.partition}", _program_lines(program))).rstrip()

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from dbgraph.cluster import Cluster
 from dbgraph.ir.graph import Node
 from dbgraph.ir.region import Region
 from dbgraph.ops import COMMUNICATION, LEAVES, flops_of, op
+from dbgraph.plan.cuts import name_of_reduction, names_of_axes
 from dbgraph.plan.plan import Plan
-from dbgraph.show.words import describe_region, names_of_axes
+from dbgraph.show.words import describe_region
 from dbgraph.simulate import Forecast
 
 NO_LAYER = "total loss"
@@ -91,10 +93,23 @@ class Tile:
 
 
 class Digest:
-    """All figures of one plan, each computed when it is asked for, in linear time."""
+    """All figures of one plan, each computed when it is asked for, in linear time.
 
-    def __init__(self, plan: Plan, forecast: Forecast) -> None:
+    Args:
+        cluster: what the forecast is for; None: equal machines of the documented default.
+        cluster_name: of its file.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        forecast: Forecast,
+        cluster: Cluster | None = None,
+        cluster_name: str = "",
+    ) -> None:
         self.plan, self.forecast = plan, forecast
+        self.cluster = cluster or Cluster.equal(plan.partitions)
+        self.cluster_name = cluster_name
 
     @cached_property
     def partitions(self) -> tuple[PartitionRow, ...]:
@@ -261,9 +276,7 @@ class Digest:
             total = sum(self._input_length(part, index, axis) for part in parts)
             pieces = round(types[index].shape[axis] * len(parts) / total) if total else 1
             if pieces > 1:
-                name = names_of_axes(types[index].shape, self.plan.batch)[axis]
-                known = reduction.name.startswith("axis")  # just its number
-                found.append((name if known else reduction.name, pieces))
+                found.append((name_of_reduction(types, reduction, self.plan.batch), pieces))
         return found
 
     def _input_length(self, part: str, index: int, axis: int) -> int:
@@ -284,7 +297,7 @@ class Digest:
         """layer → (forward bytes, backward bytes) that it sends in a step."""
         found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         for transfer in self.plan.transfers:
-            size = transfer.type.size_bytes * self.plan.microbatches
+            size = transfer.type.size_bytes * transfer.times(self.plan.microbatches)
             layer = layer_of(self.plan.graph[transfer.value])
             found[layer][transfer.value in self.backward] += size
         return {name: (a, b) for name, (a, b) in found.items()}

@@ -111,7 +111,7 @@ def _edges(digest: Digest) -> Iterator[Edge]:
     for t in plan.transfers:
         readers = list(dict.fromkeys(_readers(digest, t.recv))) or [_place(graph[t.recv])]
         key = (_place(graph[t.value]), readers[0], t.value in digest.backward)
-        crossing[key] += t.type.size_bytes * plan.microbatches
+        crossing[key] += t.type.size_bytes * t.times(plan.microbatches)
     local: dict[tuple[Place, Place], None] = {}
     for node in graph:
         if node.op in COMMUNICATION or node.name in digest.backward:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dbgraph.cluster import Link, MachineSpec
 from dbgraph.plan.program import Recv, Run, Send
 from dbgraph.show.columns import columns
 from dbgraph.show.digest import (
@@ -10,6 +9,7 @@ from dbgraph.show.digest import (
     LayerRow,
     PartitionRow,
 )
+from dbgraph.show.machines import machines_words
 from dbgraph.show.words import example_shape, ranges
 from dbgraph.units import bytes_, count, seconds
 
@@ -92,7 +92,6 @@ def _layer(row: LayerRow, batch: int, training: bool) -> list[str]:
 def outlook(digest: Digest) -> str:
     """The busiest machine, and the forecast with what it assumes."""
     forecast, plan = digest.forecast, digest.plan
-    machine, link = MachineSpec(), Link()
     most = forecast.machines[forecast.busiest]
     lines = []
     if plan.partitions > 1:
@@ -104,9 +103,7 @@ def outlook(digest: Digest) -> str:
     rate = count(float(f"{plan.batch / forecast.step_s:.3g}")) if forecast.step_s else "0"
     between = f", {bytes_(digest.traffic_bytes)} between machines" if plan.partitions > 1 else ""
     lines.append(f"forecast: {seconds(forecast.step_s)} a step, {rate} examples/s{between}")
-    assumed = f"{count(machine.flop_s)}FLOP/s, memory {count(machine.memory_bytes_s)}B/s"
-    links = f", links {count(link.bytes_s)}B/s and {seconds(link.latency_s)}"
-    lines.append(f"          on equal machines of {assumed}{links if plan.partitions > 1 else ''}")
+    lines.append(f"          on {machines_words(digest.cluster, digest.cluster_name)}")
     return "\n".join(lines)
 
 

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from dbgraph.dsl.pins import axis_names
 from dbgraph.ir.region import Region
-
-
-def names_of_axes(shape: tuple[int, ...], batch: int) -> list[str]:
-    """What `cut=` calls the axes of a value; those of one without a batch have numbers."""
-    found: dict[int, str] = {}
-    if shape[:1] == (batch,):
-        for name, axis in axis_names(len(shape)).items():
-            found.setdefault(axis, name)
-    return [found.get(axis, f"axis{axis}") for axis in range(len(shape))]
+from dbgraph.plan.cuts import names_of_axes
 
 
 def example_shape(shape: tuple[int, ...], batch: int) -> str:
