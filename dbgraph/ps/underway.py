@@ -1,0 +1,79 @@
+"""What a client has sent, and is not done with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dbgraph.ps.compress import Arrays
+from dbgraph.ps.gradients import Gradient
+from dbgraph.ps.messages import Fetch, Pairs, Push
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Please send this to a shard."""
+
+    shard: int
+    message: Fetch | Push
+    arrays: Arrays = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a shard's Fetched says of its values: see there."""
+
+    version: int = 0
+    sequence: int = 0
+
+
+@dataclass
+class Sent:
+    """A push.
+
+    Attributes:
+        batches: whose gradients are in it.
+        gradients: as the shards see them.
+        messages: by shard, where it is not acknowledged.
+    """
+
+    sequence: int
+    batches: Pairs
+    gradients: dict[str, Gradient]
+    messages: dict[int, Send]
+
+
+@dataclass
+class Fetching:
+    """A fetch, until it is used.
+
+    Attributes:
+        number: counts the fetches.
+        step: before which it was begun.
+        after: the last push that was sent before it.
+        messages: by shard.
+        bases, arrays: by shard, where the answer has come.
+    """
+
+    number: int
+    step: int
+    after: int
+    messages: dict[int, Send]
+    bases: dict[int, Base] = field(default_factory=dict)
+    arrays: dict[int, Arrays] = field(default_factory=dict)
+
+    @property
+    def has_arrived(self) -> bool:
+        return len(self.bases) == len(self.messages)
+
+
+@dataclass
+class Traffic:
+    """Bytes of arrays, each counted once however often it was sent.
+
+    Attributes:
+        saved_bytes: how many more they would have been without compression.
+    """
+
+    pushed_bytes: int = 0
+    fetched_bytes: int = 0
+    saved_bytes: int = 0
