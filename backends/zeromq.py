@@ -164,8 +164,8 @@ class ZmqBackend:
         link = self._live
         found: dict[str, Mapping[str, int]] = {"driver": {**link.counters, "resent": link.resent}}
         for member in self._members:
-            beat, _ = link.beat_of(member.partition)
-            found[f"partition {member.partition}"] = dict(beat.counters)
+            beat, _ = link.beat_of(member.number)
+            found[f"partition {member.number}"] = dict(beat.counters)
         return found
 
     @property
@@ -206,9 +206,9 @@ class ZmqBackend:
         blobs = pack(self._job, self._feeder.travelling)
         arrays = [np.frombuffer(blob, np.uint8) for blob in blobs.values()]
         ship = m.Ship(tuple(blobs))
-        everyone = [m.Address(mem.partition, mem.endpoint, self._epoch) for mem in self._members]
+        everyone = [m.Address(mem.number, mem.endpoint, self._epoch) for mem in self._members]
         for member in self._members:
-            p = member.partition
+            p = member.number
             peer = Process(link.me.job if link.me else b"", p, self._epoch)
             link.connect(peer, member.endpoint, self._silence_s)
             others = tuple(address for address in everyone if address.process != p)
@@ -246,7 +246,7 @@ class ZmqBackend:
     def _dismiss(self, link: Link, members: tuple[Member, ...]) -> None:
         try:
             for member in members:
-                link.send(member.partition, m.Stop())
+                link.send(member.number, m.Stop())
             if self._hosts is not None:  # local workers end when their stdin closes
                 link.drain(_GRACE_S)
         except (KeyError, OSError):

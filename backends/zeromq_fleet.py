@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+
+import msgspec
 
 from dbgraph.backends.hosts import Hosts, split_endpoint
 from dbgraph.backends.keys import KeyPair
@@ -29,20 +31,30 @@ class Member:
     """One worker.
 
     Attributes:
+        number: on the wire; of a plan's worker: its partition.
+        name: for people; "" for "partition 3".
         process: of a worker on this host; None where a user has started it.
         answered: what it said of itself: "pid 4711 on host".
     """
 
-    partition: int
+    number: int
     endpoint: str = ""
+    name: str = ""
     process: subprocess.Popen[bytes] | None = None
     answered: str = ""
 
     def __str__(self) -> str:
+        name = self.name or f"partition {self.number}"
         if self.process is not None:
-            return f"partition {self.partition} (pid {self.process.pid} on this host)"
+            return f"{name} (pid {self.process.pid} on this host)"
         at = f"{self.answered}, {self.endpoint}" if self.answered else self.endpoint
-        return f"partition {self.partition} ({at})"
+        return f"{name} ({at})"
+
+    def let_go(self) -> None:
+        """A process on this host ends when its stdin closes; at the latest when it wakes up."""
+        if self.process is not None and self.process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self.process.stdin.close()
 
     def ending(self) -> str:
         """How a local process ended: "" where it is not known."""
@@ -72,28 +84,39 @@ def start_local(
     """
     if port and port + count > _LAST_PORT:
         raise UsageError(f"{count} ports from {port} on end beyond {_LAST_PORT}")
-    cores = sorted(os.sched_getaffinity(0)) if pin else []
     members = tuple(Member(p) for p in range(count))
+    base = Settings(key.public, key.secret, "", job=job.hex(), machine=machine, path=own_path())
+
+    def settings(member: Member) -> Settings:
+        at = f"tcp://127.0.0.1:{port + member.number if port else '*'}"
+        return msgspec.structs.replace(base, bind=at, core=core_of(member.number, pin))
+
+    start_all(members, settings)
+    return members
+
+
+def core_of(number: int, pin: bool) -> int:
+    """The core that a worker is to run on alone; -1 for all."""
+    cores = sorted(os.sched_getaffinity(0)) if pin else [-1]
+    return cores[number % len(cores)]
+
+
+def start_all(members: Sequence[Member], settings: Callable[[Member], Settings]) -> None:
+    """Starts processes on this host, all at once, and waits until they listen.
+
+    Raises UsageError where one can't start; ends the others then.
+    """
     try:
         for member in members:
-            p = member.partition
-            settings = Settings(
-                key.public,
-                key.secret,
-                f"tcp://127.0.0.1:{port + p if port else '*'}",
-                job=job.hex(),
-                machine=machine,
-                core=cores[p % len(cores)] if cores else -1,
-                path=own_path(),
+            member.process = start_process(
+                settings(member), str(member.number), stdin=subprocess.PIPE
             )
-            member.process = start_process(settings, str(p), stdin=subprocess.PIPE)
         for member in members:
             assert member.process is not None
             member.endpoint = read_report(member.process)
     except BaseException:
         end_all(members, grace_s=0)
         raise
-    return members
 
 
 def listed(count: int, hosts: Hosts) -> tuple[Member, ...]:
@@ -108,12 +131,10 @@ def listed(count: int, hosts: Hosts) -> tuple[Member, ...]:
     return tuple(Member(p, hosts.workers[p]) for p in range(count))
 
 
-def end_all(members: tuple[Member, ...], grace_s: float) -> None:
+def end_all(members: Sequence[Member], grace_s: float) -> None:
     """Ends and reaps the local processes, all at once."""
     for member in members:
-        if member.process is not None and member.process.stdin is not None:
-            with suppress(BrokenPipeError):
-                member.process.stdin.close()
+        member.let_go()
     for member in members:
         if member.process is not None:
             end_process(member.process, grace_s)
@@ -131,7 +152,7 @@ def when_ended(
     def readable() -> bool:
         if os.read(descriptor, 4096):
             return True
-        call(member.partition, ENDED)
+        call(member.number, ENDED)
         return False
 
     return descriptor, readable

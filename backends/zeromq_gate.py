@@ -46,12 +46,13 @@ class Gate:
         self._young: list[int] = []  # connections that have not shaken hands yet
         self._told = 0  # failures of theirs that were told already
 
-    def guard(self, inlet: zmq.Socket[bytes]) -> None:
-        """Makes a socket ask this gate."""
-        inlet.curve_server = True
-        inlet.curve_publickey = self._key.public.encode()
-        inlet.curve_secretkey = self._key.secret.encode()
-        inlet.zap_domain = _DOMAIN.encode()
+    def guard(self, inlet: zmq.Socket[bytes], *, curve: bool) -> None:
+        """Makes a socket ask this gate; without CURVE there is nothing to ask."""
+        if curve:
+            inlet.curve_server = True
+            inlet.curve_publickey = self._key.public.encode()
+            inlet.curve_secretkey = self._key.secret.encode()
+            inlet.zap_domain = _DOMAIN.encode()
         self.monitor = inlet.get_monitor_socket(_WATCHED)
 
     def answer(self) -> None:

@@ -54,11 +54,12 @@ def unpack(blobs: Mapping[str, bytes]) -> Job:
         import cloudpickle
 
         functions, sources = cloudpickle.loads(blobs["user"])
-        _register(functions)
+        register_functions(functions)
     return Job(plans, rule, sources)
 
 
-def _register(functions: Mapping[tuple[str, str, str], Any]) -> None:
+def register_functions(functions: Mapping[tuple[str, str, str], Any]) -> None:
+    """So that the plans that name them can run here."""
     if functions:
         from dbgraph.kernels.custom import register  # loads jax
 
@@ -88,7 +89,7 @@ def _pickled(functions: dict[tuple[str, str, str], Any], sources: dict[str, Sour
 
     owners: list[Any] = [*functions.values(), *(type(s) for s in sources.values())]
     owners += [s.make for s in sources.values() if hasattr(s, "make")]
-    with _by_value(owners):
+    with shipped_by_value(sys.modules.get(getattr(owner, "__module__", "")) for owner in owners):
         try:
             return bytes(cloudpickle.dumps((functions, sources)))
         except Exception as error:  # whatever the user's objects raise
@@ -100,13 +101,12 @@ def _pickled(functions: dict[tuple[str, str, str], Any], sources: dict[str, Sour
 
 
 @contextmanager
-def _by_value(owners: Iterable[Any]) -> Iterator[None]:
-    """Ships the user's own modules by value: another process may not find them by name."""
+def shipped_by_value(modules: Iterable[ModuleType | None]) -> Iterator[None]:
+    """Ships those that are the user's own by value: another process may not find them by name."""
     import cloudpickle
 
     known = cloudpickle.list_registry_pickle_by_value()
-    modules = {sys.modules.get(getattr(owner, "__module__", "")) for owner in owners}
-    mine = [m for m in modules if m is not None and _is_users(m) and m.__name__ not in known]
+    mine = [m for m in set(modules) if m is not None and _is_users(m) and m.__name__ not in known]
     for module in mine:
         cloudpickle.register_pickle_by_value(module)
     try:

@@ -65,6 +65,8 @@ class Line:
 
     def _put(self, header: bytes, payload: memoryview | None = None) -> bool:
         """Whether the socket took it; the lock is held."""
+        if self.outlet.closed:
+            return False
         try:
             if payload is None:
                 self.outlet.send(header, zmq.NOBLOCK)
@@ -110,8 +112,13 @@ class Line:
 
     def _answer(self, now: float) -> None:
         ack = self.channel.ack(now)
-        if ack is not None:
-            self._put(ack)
+        if ack is not None and not self._put(ack):
+            self.channel.ack_failed(now)
+
+    def ask_again(self) -> None:
+        """The peer's first frames came before this line was there."""
+        with self.lock:
+            self.channel.connection.missing(time.monotonic())
 
     # --- time ---
 
@@ -145,4 +152,5 @@ class Line:
         with self.lock:
             was_open = self.open
             self.channel.connection.happen(Event.SILENT)
+            self.outlet.close(linger=0)  # another process may get the port
         return was_open

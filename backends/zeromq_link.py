@@ -35,7 +35,7 @@ from dbgraph.errors import UsageError
 from dbgraph.wire import Channel, Parcel, Process, Refusal, WireError, codec
 from dbgraph.wire.codec import Envelope
 from dbgraph.wire.connection import Limits
-from dbgraph.wire.messages import DRIVER, Ack, Any, Assign, Heartbeat
+from dbgraph.wire.messages import DRIVER, Ack, Any, Assign, Enter, Gone, Heartbeat
 
 _LONGEST_SLEEP_S = 0.2
 _BURST = 64  # messages taken before timers are looked at again
@@ -75,6 +75,9 @@ class Link:
         self._on_lost = on_lost
         self._key = key
         self._lines: dict[int, Line] = {}
+        self._opening = threading.Lock()
+        self._known: dict[int, tuple[Process, str]] = {}
+        self._strangers: set[int] = set()  # who wrote before they were introduced
         self._watched: dict[int, Callable[[], bool]] = {}
         self._ending = False
         self._next_beat = 0.0
@@ -93,9 +96,9 @@ class Link:
     # --- for the owner's thread ---
 
     def watch(self, descriptor: int, call: Callable[[], bool]) -> None:
-        """Before `start`: calls, in the I/O thread, when a file can be read; until it returns
-        False."""
+        """Calls, in the I/O thread, when a file can be read; until it returns False."""
         self._watched[descriptor] = call
+        self._wake()
 
     def start(self) -> None:
         self._thread.start()
@@ -109,12 +112,37 @@ class Link:
         channel = Channel(self.me, peer, now, replace(self.limits, silence_s=silence_s))
         self._lines[peer.number] = Line(channel, outlet, now)
 
+    def introduce(self, peer: Process, endpoint: str) -> None:
+        """A line to that peer is opened as soon as one of the two has something to say."""
+        self._known[peer.number] = (peer, endpoint)
+        if peer.number in self._strangers:
+            self._strangers.remove(peer.number)
+            line = self._opened(peer.number)
+            assert line is not None
+            line.ask_again()
+            self._wake()
+
+    def _opened(self, peer: int) -> Line | None:
+        """The line to a peer, opened where there is none yet; None for a stranger."""
+        with self._opening:
+            if peer not in self._lines and peer in self._known:
+                self.connect(*self._known[peer])
+            return self._lines.get(peer)
+
+    def forget(self, peer: int) -> None:
+        """Takes nothing from a peer any more and sends it nothing; what waits for it is dropped."""
+        line = self._opened(peer)
+        if line is not None:
+            line.give_up()
+
     def send(self, peer: int, message: Any, arrays: Sequence[np.ndarray] = ()) -> None:
         """Queues a message and sends what can be sent at once. Never waits.
 
         The arrays are sent from where they lie and must not change until they have arrived.
         """
-        line = self._lines[peer]
+        line = self._lines.get(peer) or self._opened(peer)
+        if line is None:
+            raise KeyError(peer)
         line.send(message, arrays)
         if line.blocked:
             self._wake()
@@ -139,18 +167,28 @@ class Link:
     def resent(self) -> int:
         return sum(line.channel.connection.resent for line in tuple(self._lines.values()))
 
+    @property
+    def lines(self) -> int:
+        """To how many peers that have not been given up there is a line."""
+        return sum(line.open for line in tuple(self._lines.values()))
+
+    @property
+    def pending(self) -> bool:
+        """Whether a peer that lives lacks something that was sent to it."""
+        return any(line.pending for line in tuple(self._lines.values()))
+
     def drain(self, timeout_s: float) -> bool:
         """Waits until all peers that live have everything that was sent to them."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
-            if not any(line.pending for line in self._lines.values()):
+            if not self.pending:
                 return True
             time.sleep(0.001)
         return False
 
     def acknowledge(self) -> None:
         """Tells all peers what has arrived, at once: before the end."""
-        for line in self._lines.values():
+        for line in tuple(self._lines.values()):
             line.tell(Ack())
 
     def close(self, linger_ms: int = 0) -> None:
@@ -181,10 +219,13 @@ class Link:
     def _loop(self) -> None:
         poller = zmq.Poller()
         assert self._gate.monitor is not None
-        sources = (self._inlet, self._gate.zap, self._gate.monitor, self._wake_out, *self._watched)
-        for source in sources:
+        for source in (self._inlet, self._gate.zap, self._gate.monitor, self._wake_out):
             poller.register(source, zmq.POLLIN)
+        registered: set[int] = set()
         while not self._ending:
+            for descriptor in set(self._watched) - registered:
+                poller.register(descriptor, zmq.POLLIN)
+                registered.add(descriptor)
             before = time.monotonic()
             sleep = max(0.0, self._next_tick - before)
             ready = dict(poller.poll(ceil(sleep * 1000)))
@@ -198,9 +239,10 @@ class Link:
             if self._wake_out in ready:
                 os.read(self._wake_out, 4096)
                 self._next_tick = 0.0
-            for descriptor in [d for d in self._watched if d in ready]:
+            for descriptor in [d for d in registered if d in ready]:
                 if not self._watched[descriptor]():
                     del self._watched[descriptor]
+                    registered.remove(descriptor)
                     poller.unregister(descriptor)
             if time.monotonic() >= self._next_tick:
                 self._tick()
@@ -248,8 +290,9 @@ class Link:
             self._join(envelope)
         if self.me is None or envelope.job != self.me.job:
             raise WireError(Refusal.JOB)
-        line = self._lines.get(envelope.sender)
+        line = self._lines.get(envelope.sender) or self._opened(envelope.sender)
         if line is None:
+            self._strangers.add(envelope.sender)
             if isinstance(envelope.message, Heartbeat | Ack):
                 return None  # a peer that heard of us before we heard of it
             raise WireError(Refusal.SENDER, str(envelope.sender))
@@ -275,7 +318,17 @@ class Link:
         elif isinstance(message, Heartbeat):
             line.beat, line.beat_at = message, time.monotonic()
         else:
+            if sender == DRIVER:
+                self._note(message)
             self.inbox.put(Arrived(sender, parcel))
+
+    def _note(self, message: Any) -> None:
+        """Who is where; at once, whatever the owner's thread is at."""
+        if isinstance(message, Enter) and self.me is not None:
+            peer = Process(self.me.job, message.process, message.epoch)
+            self.introduce(peer, message.endpoint)
+        elif isinstance(message, Gone):
+            self.forget(message.process)
 
     def _tick(self) -> None:
         """What is due by time, of all lines."""

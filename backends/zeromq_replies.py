@@ -8,15 +8,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from dbgraph import errors
 from dbgraph.backends.zeromq_events import Arrived, Broken, Happening, Lost
+from dbgraph.backends.zeromq_failure import raised
 from dbgraph.backends.zeromq_fleet import ENDED, Member
 from dbgraph.backends.zeromq_link import Link
 from dbgraph.backends.zeromq_watch import Watch
-from dbgraph.errors import ClusterLostError, DbgraphError, RunError
+from dbgraph.errors import ClusterLostError, RunError
 from dbgraph.ir.region import Region
 from dbgraph.results import Part, PartitionResult
-from dbgraph.source import Source
 from dbgraph.wire.messages import Box, Done, Failed, Message
 
 Kind = TypeVar("Kind", bound=Message)
@@ -53,21 +52,21 @@ class Waiter:
         while len(replies) < len(self._members):
             happening = self._link.take(_LOOK_S)
             if happening is None:
-                self._look(watch, [m for m in self._members if m.partition not in replies])
+                self._look(watch, [m for m in self._members if m.number not in replies])
             else:
                 peer, reply = self._reply(kind, happening)
                 replies[peer] = reply
             if time.monotonic() > end:
-                late = [m for m in self._members if m.partition not in replies]
+                late = [m for m in self._members if m.number not in replies]
                 raise ClusterLostError(f"{late[0]} was not ready within {within_s:.0f} s")
-        return [replies[member.partition] for member in self._members]
+        return [replies[member.number] for member in self._members]
 
     def _reply(self, kind: type[Kind], happening: Happening) -> tuple[int, Reply[Kind]]:
         match happening:
             case Arrived(peer, parcel) if isinstance(parcel.message, kind):
                 return peer, (parcel.message, parcel.arrays)
             case Arrived(peer, parcel) if isinstance(parcel.message, Failed):
-                raise _raised(peer, parcel.message)
+                raise raised(f"partition {peer}", parcel.message)
             case Arrived(peer, parcel):
                 raise RunError(f"partition {peer} sent {type(parcel.message).__name__}")
             case Lost():
@@ -77,11 +76,11 @@ class Waiter:
 
     def _look(self, watch: Watch, pending: list[Member]) -> None:
         for member in pending:
-            beat, age_s = self._link.beat_of(member.partition)
-            if line := watch.line(member.partition, str(member), beat, age_s):
+            beat, age_s = self._link.beat_of(member.number)
+            if line := watch.line(member.number, str(member), beat, age_s):
                 self._log(line)
             if reason := watch.stuck(beat, age_s):
-                raise self._loss(Lost(member.partition, reason))
+                raise self._loss(Lost(member.number, reason))
 
     def _loss(self, lost: Lost) -> ClusterLostError:
         member = self._members[lost.peer]
@@ -106,19 +105,3 @@ def result_of(reply: Reply[Done]) -> PartitionResult:
 
 def _parts(boxes: tuple[Box, ...], arrays: tuple[np.ndarray, ...]) -> list[Part]:
     return [(b.name, Region(b.bounds), a) for b, a in zip(boxes, arrays, strict=True)]
-
-
-def _raised(partition: int, failed: Failed) -> DbgraphError:
-    """The worker's exception as one of dbgraph's; its traceback is kept as a note."""
-    kind = getattr(errors, failed.error, None)
-    at = Source.parse(failed.at) if failed.at else None
-    who = f"partition {partition}"
-    where = f"{who}, {failed.instruction}" if failed.instruction else who
-    rule = failed.rule.removeprefix(f"{who}: ")
-    error: DbgraphError
-    if isinstance(kind, type) and issubclass(kind, DbgraphError):
-        error = kind(f"{where}: {rule}", at=at, hint=failed.hint)
-    else:
-        error = RunError(f"{where}: {failed.error}: {rule}", at=at, hint=failed.hint)
-    error.add_note(f"in the worker:\n{failed.trace}")
-    return error

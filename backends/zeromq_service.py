@@ -5,17 +5,17 @@ from __future__ import annotations
 import importlib
 import os
 import socket
-import time
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from dbgraph.backends.zeromq_events import Arrived, Broken
+from dbgraph.backends.zeromq_failure import report_failure
 from dbgraph.backends.zeromq_job import state_in, state_out, unpack
 from dbgraph.backends.zeromq_link import Link
-from dbgraph.errors import DbgraphError
+from dbgraph.backends.zeromq_player import Player, Stopped
+from dbgraph.backends.zeromq_progress import Progress
 from dbgraph.job import Job, Step
 from dbgraph.plan.plan import Plan
 from dbgraph.plan.program import Run as RunSegment
@@ -23,32 +23,9 @@ from dbgraph.wire import Parcel
 from dbgraph.wire import messages as m
 from dbgraph.worker import Finished, Outgoing
 
-_SAY_GOODBYE_S = 2.0
-
-
-class Stopped(Exception):
-    """The driver said so."""
-
-
-class Progress:
-    """Where the main thread is; the I/O thread reads it for the heartbeats."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.since = time.monotonic()
-        self.doing = "starting"
-        self.waiting: Any = None
-
-    def moved(self, doing: str | None = None, waiting: Any = None) -> None:
-        self.count += 1
-        self.since = time.monotonic()
-        self.waiting = waiting
-        if doing is not None:
-            self.doing = doing
-
 
 class Service:
-    """One partition of one job.
+    """One partition of one job, or one actor.
 
     Args:
         machine: the name of the module with `Machine` (`dbgraph.machine`; tests have others).
@@ -61,19 +38,21 @@ class Service:
         self._machine: Any = None
         self._plan: Plan | None = None
         self._partition = -1
+        self._player: Player | None = None
         self._early: list[tuple[m.Value, np.ndarray]] = []
 
     # --- the I/O thread calls it ---
 
     def beat(self) -> m.Heartbeat:
         """Where the main thread is."""
+        if self._player is not None:
+            return self._player.beat()
         progress = self.progress
-        since_s = time.monotonic() - progress.since
         doing, waiting, awaited = self._instruction(), "", progress.waiting
         if awaited is not None:
             waiting = self._describe(awaited)
         counters = dict(self.link.counters, resent=self.link.resent) if self.link else {}
-        return m.Heartbeat(progress.count, doing, waiting, since_s, counters)
+        return m.Heartbeat(progress.count, doing, waiting, progress.since_s, counters)
 
     def _describe(self, waiting: Any) -> str:
         plan, link = self._plan, self.link
@@ -107,12 +86,25 @@ class Service:
         try:
             # Imports jax: a second or so, while the I/O thread takes the job.
             make = importlib.import_module(self._module_name).Machine
-            self._serve(link, make)
+            self._assigned(link)
+            if self._player is None:
+                self._serve(link, make)
         except Stopped:
             link.acknowledge()
         except Exception as error:
-            self._report(link, error)
+            report_failure(link, error, self._instruction() if self._plan else "")
             raise
+        else:
+            if self._player is not None:
+                self._player.run(link)
+
+    def _assigned(self, link: Link) -> None:
+        """Waits for the first message: what this process is to be."""
+        assign = self._next_order(link).message
+        if not isinstance(assign, m.Assign):
+            raise RuntimeError(f"a worker got {type(assign).__name__} first")
+        self._partition = assign.partition
+        self._player = Player() if assign.actor else None
 
     def _serve(self, link: Link, make: Callable[[Job, int], Any]) -> None:
         while True:
@@ -121,8 +113,6 @@ class Service:
             message = parcel.message
             self.progress.moved(type(message).__name__.lower())
             match message:
-                case m.Assign():
-                    self._partition = message.partition
                 case m.Ship():
                     self._build(make, message, parcel.arrays)
                     link.send(m.DRIVER, m.Ready(os.getpid(), socket.gethostname()))
@@ -215,23 +205,6 @@ class Service:
             arrays += [np.asarray(array) for _, _, array in pieces]
         losses = {name: float(value) for name, value in result.losses.items()}
         link.send(m.DRIVER, m.Done(ordinal, losses, *boxes), arrays)
-
-    def _report(self, link: Link, error: Exception) -> None:
-        if link.me is None:
-            link.take(_SAY_GOODBYE_S)  # the first message says where the driver is
-        if link.me is None:
-            return
-        ours = error if isinstance(error, DbgraphError) else None
-        failed = m.Failed(
-            error=type(error).__name__,
-            rule=ours.rule if ours else str(error),
-            at=str(ours.at or "") if ours else "",
-            hint=ours.hint if ours else "",
-            instruction=self._instruction() if self._plan else "",
-            trace="".join(traceback.format_exception(error)),
-        )
-        link.send(m.DRIVER, failed)
-        link.drain(_SAY_GOODBYE_S)
 
 
 def _arrived(link: Link) -> Parcel:

@@ -18,13 +18,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from dbgraph.backends.hosts import split_endpoint
 from dbgraph.backends.keys import KeyPair, read_key_file
+from dbgraph.backends.zeromq_folder import remove_if_left
 from dbgraph.backends.zeromq_link import Link
+from dbgraph.backends.zeromq_player import Player
 from dbgraph.backends.zeromq_service import Service
 from dbgraph.errors import DbgraphError, UsageError
 from dbgraph.kernels.cache import use_compilation_cache
@@ -38,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True):
 
     Attributes:
         job: in hexadecimal; "" for whichever comes first.
+        machine: the module of a plan's worker's `Machine`; "" for the process of an actor.
+        folder: of the sockets that are files; removed when the driver is gone.
         core: run on this one alone; -1 for all.
         path: where to look for modules, as the driver does.
     """
@@ -47,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True):
     bind: str
     job: str = ""
     machine: str = "dbgraph.machine"
+    folder: str = ""
     core: int = -1
     path: tuple[str, ...] = ()
 
@@ -155,19 +161,19 @@ def main() -> None:
 
 
 def _live(settings: Settings, report: int) -> int:
-    service = Service(settings.machine)
+    service = Service(settings.machine) if settings.machine else Player()
     try:
         link = Link(
             KeyPair(settings.public, settings.secret),
             settings.bind,
             job=bytes.fromhex(settings.job) or None,
             beat=service.beat,
-            on_lost=_on_lost,
+            on_lost=partial(_on_lost, settings.folder),
         )
     except DbgraphError as error:
         _tell(report, {"error": error.rule, "hint": error.hint})
         return error.exit_code
-    link.watch(0, _until_driver_is_gone)
+    link.watch(0, partial(_until_driver_is_gone, settings.folder))
     link.start()
     _tell(report, {"endpoint": link.endpoint})
     try:
@@ -201,18 +207,24 @@ def _tell(report: int, what: dict[str, str]) -> None:
     os.write(report, json.dumps(what).encode() + b"\n")
 
 
-def _until_driver_is_gone() -> bool:
+def _until_driver_is_gone(folder: str) -> bool:
     """In the I/O thread: stdin closes when the process that started this one ends."""
     if not os.read(0, 4096):
-        os._exit(_DRIVER_GONE)
+        _give_up(folder)
     return True
 
 
-def _on_lost(peer: int, reason: str) -> None:
+def _on_lost(folder: str, peer: int, reason: str) -> None:
     """In the I/O thread: without a driver there is nothing to live for."""
     if peer == DRIVER:
         _to_stderr(f"the driver is gone ({reason}); this worker ends")
-        os._exit(_DRIVER_GONE)
+        _give_up(folder)
+
+
+def _give_up(folder: str) -> None:
+    if folder:
+        remove_if_left(folder)
+    os._exit(_DRIVER_GONE)
 
 
 def _to_stderr(text: str) -> None:

@@ -9,6 +9,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from dbgraph.compile import make_plan as make_plan
+    from dbgraph.coordinate.options import Sandblaster as Sandblaster
+    from dbgraph.coordinate.options import Sync as Sync
     from dbgraph.data import Data as Data
     from dbgraph.dsl.custom import op as op
     from dbgraph.dsl.network import Network as Network
@@ -21,15 +23,19 @@ if TYPE_CHECKING:
     from dbgraph.optim.rules import Rule as Rule
     from dbgraph.plan.plan import Plan as Plan
     from dbgraph.plan.text import open_plan as open_plan
+    from dbgraph.ps.options import Downpour as Downpour
     from dbgraph.train.trainer import Trainer as Trainer
 
 # Loaded on first use, so that `import dbgraph` takes milliseconds and loads neither jax nor zmq.
 _WHERE = {
     "Data": "dbgraph.data",
+    "Downpour": "dbgraph.ps.options",
     "DbgraphError": "dbgraph.errors",
     "Network": "dbgraph.dsl.network",
     "Plan": "dbgraph.plan.plan",
     "Rule": "dbgraph.optim.rules",
+    "Sandblaster": "dbgraph.coordinate.options",
+    "Sync": "dbgraph.coordinate.options",
     "Trainer": "dbgraph.train.trainer",
     "input": "dbgraph.dsl.network",
     "loss": "dbgraph.dsl.network",

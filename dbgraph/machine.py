@@ -64,6 +64,20 @@ class Machine:
             self._model.load(state)
         self._done = state.step if state is not None else 0
 
+    def set_parameters(self, values: Mapping[str, np.ndarray]) -> None:
+        """By leaf, from somebody who keeps them and does not change them any more."""
+        with self._context():
+            self._model.set(values)
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        """By leaf those of the step, after Finished, where the job has no rule."""
+        loaded = self._current
+        return {leaf: np.asarray(loaded.gradient(leaf)) for leaf in loaded.gradients}
+
+    def receiver(self, transfer: int) -> int:
+        """The partition that a transfer of the current plan goes to."""
+        return self._current.plan.transfers[transfer].to
+
     def begin(self, step: Step, feeds: Mapping[str, np.ndarray] | None = None) -> None:
         """Starts a step.
 

@@ -107,6 +107,10 @@ RECORDS: Mapping[str, tuple[str, ...]] = {
     "eval": ("step", "loss"),
     # A checkpoint was written.
     "checkpoint": ("step", "path"),
+    # How replicas and shards are doing, every few seconds.
+    "standing": ("step", "replicas", "shards"),
+    # Training goes wrong, but goes on: what, and where it shows.
+    "alarm": ("step", "rule", "replica"),
     # The run ended; reason: "steps", "early stop", "interrupted" or "error".
     "end": ("step", "reason"),
 }

@@ -51,6 +51,10 @@ class Model:
         if state is not None and (state.step or state.scalars):
             self.slots = self._slots_of(state)
 
+    def set(self, values: Mapping[str, np.ndarray]) -> None:
+        """Parameters, by leaf; slots stay as they are."""
+        self.arrays |= {node: jnp.asarray(value) for node, value in values.items()}
+
     @property
     def leaves(self) -> Mapping[str, Leaf]:
         return self.loaded.parameters
@@ -79,6 +83,8 @@ class Model:
         found, scalars = slots(self.slots) if self.slots is not None else ({}, {})
         for (slot, key), value in found.items():
             add(slot, leaf_of[key], value)
+        if not self._key:  # nothing is updated here: its count of updates stands still
+            scalars = {}
         return State(step, tensors, {k: np.array(v) for k, v in scalars.items()})
 
     # Updating

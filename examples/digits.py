@@ -1,6 +1,9 @@
 """Handwritten digits: real images of 8×8 pixels, from scikit-learn.
 
     dbgraph train examples/digits.py --partitions 4 --backend zmq
+    dbgraph train examples/digits.py --algorithm downpour --replicas 4 --shards 2
+    dbgraph train examples/digits.py --algorithm sync --replicas 2 --shards 2
+    dbgraph train examples/digits.py:plain --algorithm sandblaster --replicas 4 --shards 2
     python examples/digits.py
 
 Locally connected filters, L2 pooling and local contrast normalisation are the stages of
@@ -15,20 +18,25 @@ import dbgraph as dbg
 from dbgraph import layers as L
 
 
-def network() -> dbg.Network:
+def network(dropout: bool = True) -> dbg.Network:
     with dbg.Network("digits", batch=128) as net:
         image = dbg.input("image", (8, 8, 1))
         label = dbg.input("label", (), dtype="int32")
         h = L.LocallyConnected2D(maps=16, patch=(3, 3), padding="same", activation="relu")(image)
         h = L.Pool2D("l2", size=(2, 2))(h)
         h = L.LocalContrastNorm(size=(3, 3))(h)
-        h = L.Dropout(0.3)(h)
+        h = L.Dropout(0.3)(h) if dropout else h
         h = L.Dense(128, activation="relu")(h)
-        h = L.Dropout(0.5)(h)
+        h = L.Dropout(0.5)(h) if dropout else h
         scores = L.Dense(10)(h)
         dbg.loss(L.SoftmaxCrossEntropy()(scores, label))
         dbg.output("class", L.ArgMax()(scores))
     return net
+
+
+def plain() -> dbg.Network:
+    """Without dropout: Sandblaster needs a loss that is a function of the parameters."""
+    return network(dropout=False)
 
 
 def data() -> dbg.Data:

@@ -10,6 +10,7 @@ from strategies_networks import feeds, networks
 from uncut import initial_parameters, results
 
 import dbgraph as dbg
+from dbgraph import layers as L
 from dbgraph.backends.local import LocalBackend
 from dbgraph.compile import forecast
 from dbgraph.errors import NoCutError
@@ -97,3 +98,21 @@ def test_many_random_networks_and_cuts(network, partitions, strategy, microbatch
     except NoCutError:
         assume(False)
     check(network, plan, seed)
+
+
+@pytest.mark.slow
+def test_a_shared_parameter_crosses_once_for_all_microbatches():
+    """One table of weights in two layers that are cut otherwise: parts of it cross, and so does a
+    penalty and its gradient, which no example changes."""
+    with dbg.Network("shared", batch=8, dtype="float64") as net:
+        first = L.Dense(6, cut={"units": 2}, l2=0.1, name="first")
+        h = first(dbg.input("x", (6,)))
+        h = L.Dense(6, weights=first.weights, cut={"units": 3}, name="second")(h)
+        image = L.Conv2D(maps=2, patch=(3, 1), cut={"rows": 3}, name="image")
+        y = image(L.Reshape((6, 1, 1))(h))
+        dbg.loss(L.MeanSquaredError()(y, dbg.input("t", (4, 1, 2))))
+        dbg.output("y", y)
+    plan = dbg.make_plan(net, 3, microbatches=4, strategy="tiles")
+    once = [t for t in plan.transfers if t.invariant]
+    assert {plan.graph[t.value].op for t in once} >= {"parameter", "sum", "vjp"}
+    check(net, plan, seed=1)

@@ -19,6 +19,7 @@ COMMON = {
     "dbgraph.errors": 0,
     "dbgraph.source": 0,
     "dbgraph.suggest": 0,
+    "dbgraph.tomltable": 0,
     "dbgraph.units": 0,
     "dbgraph.ir": 1,
     "dbgraph.ops": 2,
@@ -26,18 +27,27 @@ COMMON = {
     "dbgraph.initial": 2.5,
     "dbgraph.userfile": 2.5,
     "dbgraph.cluster": 3,
+    "dbgraph.clusterfile": 3,
     "dbgraph.dsl": 3,
     "dbgraph.layers": 3,
     "dbgraph.plan": 3,
     "dbgraph.wire": 3,
+    "dbgraph.actor": 3.5,
+    # Messages that the wire is to carry, and what stands in them: data alone.
+    "dbgraph.optim.vectors": 3,
+    "dbgraph.ps.messages": 3,
 }
 COMPILE = {
     "dbgraph.memory": 4,
     "dbgraph.cost": 4,
+    "dbgraph.profile": 4,
     "dbgraph.simulate": 5,
     "dbgraph.show": 6,
     "dbgraph.passes": 7,
+    "dbgraph.pipeline": 7.5,
+    "dbgraph.placing": 7.7,
     "dbgraph.compile": 8,
+    "dbgraph.explain": 8.5,
 }
 RUN = {
     "dbgraph.data": 4,
@@ -50,18 +60,22 @@ RUN = {
     "dbgraph.metrics": 4,
     "dbgraph.kernels": 4,
     "dbgraph.optim": 4.5,
+    "dbgraph.coordinate": 5,
     "dbgraph.job": 5,
     "dbgraph.worker": 5,
     "dbgraph.results": 5,
     "dbgraph.loaded": 5,
     "dbgraph.uncut": 5,
     "dbgraph.model": 5,
+    "dbgraph.ps": 5,
     "dbgraph.machine": 5,
+    "dbgraph.actors": 5.5,
     "dbgraph.backends": 6,
 }
 ROOF = {
     # A trainer compiles its network and runs it: it stands on both towers.
     "dbgraph.train": 8.5,
+    "dbgraph.calibrate": 8.5,
     "dbgraph.numerics": 8.5,
     "dbgraph.commands": 9,
     "dbgraph.cli": 9,

@@ -129,7 +129,7 @@ def test_the_result_on_stdout_and_the_story_on_stderr(net, train):
     assert first.endswith("on 20 held-out examples")
     assert second.startswith("at step 20 after ")
     assert "reading" not in out
-    assert "training toy on 1 partition (stages, local): 40 examples, 20 held out, batch 8" in err
+    assert "training toy on 1 partition (auto, local): 40 examples, 20 held out, batch 8" in err
     assert "step 20/20" in err
 
 

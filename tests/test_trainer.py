@@ -515,7 +515,7 @@ def test_a_plan_of_another_placement_trains_without_evaluation():
     plan = dbg.make_plan(network(), 2, strategy="tiles")
     other = dbg.make_plan(network(), 2, strategy="stages")
     assert plan.leaves("parameter", 0) != other.leaves("parameter", 0)
-    odd = replace(plan, strategy="stages")
+    odd = replace(plan, cuts=other.cuts)
     t = trainer(plan=odd, steps=2)
     assert "no held-out evaluation" in t.setup.notes[0]
     assert t.train().evaluations == ()
@@ -613,7 +613,7 @@ def test_stories_by_name(capsys):
     trainer(steps=1, progress="lines").train()
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("training toy on 1 partition (stages, local): 40 examples, 21 held out")
+    assert err.startswith("training toy on 1 partition (auto, local): 40 examples, 21 held out")
 
 
 # zmq

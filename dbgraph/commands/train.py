@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dbgraph.commands.algorithm import algorithm_options, take_algorithm
 from dbgraph.commands.base import (
     AS_JSON,
     NETWORK,
@@ -16,6 +17,7 @@ from dbgraph.commands.base import (
     load_network,
     print_json,
 )
+from dbgraph.commands.sections import SectionCommand
 from dbgraph.errors import DataError, UsageError
 from dbgraph.kernels.cache import use_compilation_cache
 
@@ -31,11 +33,13 @@ Examples:
   dbgraph train net.py:small --data digits.npz --epochs 20 --optimizer adam:learning_rate=0.001
   dbgraph train net.py --checkpoint runs/a --steps 5000 --patience 5 --log runs/a.jsonl
   dbgraph train net.py --checkpoint runs/a --steps 9000 --resume --partitions 8
+  dbgraph train examples/digits.py --algorithm downpour --replicas 4 --shards 2 --n-fetch 2
 """
 
 
-@click.command(epilog=_EPILOG, context_settings={"max_content_width": 100})
+@click.command(cls=SectionCommand, epilog=_EPILOG, context_settings={"max_content_width": 100})
 @NETWORK
+@algorithm_options
 @click.option("-n", "--partitions", type=click.IntRange(1), help="Machines to cut it for.  [1]")
 @click.option("--backend", default="local", show_default=True, help="local, zmq or another.")
 @click.option("--steps", type=click.IntRange(0), help="Train until step N is done.  [500]")
@@ -49,7 +53,7 @@ Examples:
     "--optimizer",
     metavar="TEXT",
     help="Rule and schedule, such as adam:learning_rate=0.001@cosine:steps=1000.  "
-    "[momentum:learning_rate=0.05]",
+    "[momentum:learning_rate=0.05, with downpour adagrad:learning_rate=0.02]",
 )
 @click.option(
     "--microbatches", type=click.IntRange(1), help="Parts of the batch, gradients added up.  [1]"
@@ -92,11 +96,17 @@ def train(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Train a network by synchronous SGD, on one machine or many.
+    """Train a network, on one machine or many.
+
+    By default by SGD over one plan, whose partitions work on each batch together. With
+    --algorithm by many replicas of the plan, which share their parameters through a parameter
+    server: asynchronously (downpour), on the whole data at a time (sandblaster: L-BFGS), or on
+    large batches (sync).
 
     The result goes to stdout, the story to stderr. Ctrl-C ends it after the step at hand and
     saves a checkpoint, if there is a folder for them.
     """
+    options["algorithm"] = take_algorithm(options)
     options["backend_options"] = _backend_options(options["backend"], hosts, key, port)
     use_compilation_cache()
     network = load_network(spec)
@@ -152,7 +162,7 @@ def _text(result: Result) -> str:
         lines.append(_held_out(result.evaluations[-1]))
     elif result.losses:
         lines.append(f"training loss {result.loss:.4g}")
-    early = " (early stop)" if result.reason == "early stop" else ""
+    early = "" if result.reason == "steps" else f" ({result.reason})"
     lines.append(
         f"at step {result.step:,}{early} after {result.seconds:.1f} s, "
         f"{result.examples_per_s:,.0f} examples/s"
@@ -179,7 +189,8 @@ def _record(trainer: Trainer, result: Result) -> dict[str, object]:
         "partitions": plan.partitions,
         "strategy": plan.strategy,
         "backend": trainer.options.backend,
-        "optimizer": str(trainer.setup.rule),
+        "algorithm": str(trainer.setup.many) if trainer.setup.many else None,
+        "optimizer": trainer.setup.method,
         "steps": result.step,
         "reason": result.reason,
         "seconds": round(result.seconds, 3),

@@ -20,7 +20,7 @@ from dbgraph.train.diagnose import Finding, first_broken
 from dbgraph.train.evaluate import feeds_of
 from dbgraph.train.interrupt import Interrupted
 from dbgraph.train.progress import Progress
-from dbgraph.train.saving import Saver, broken
+from dbgraph.train.saving import Saver, broken, kept
 from dbgraph.train.setup import EVALUATE, TRAIN, Setup
 
 LIMIT_S = 300.0
@@ -49,19 +49,19 @@ def blame_training(
     assert last is not None
     what = _names(broken(state)) if state is not None else _losses(result)
     rule = f"step {last + 1}: {what}"
-    kept = _kept(saver)
+    last_good = kept(saver)
     try:
         step, before = _replay(backend, setup, saver, progress, check, last)
     except (TimeoutError, Interrupted):
         hint = f"where it began is not known: that takes doing steps {saver.good_step + 1} to "
-        return RunError(rule, hint=f"{hint}{last + 1} again; save more often\n  {kept}")
+        return RunError(rule, hint=f"{hint}{last + 1} again; save more often\n  {last_good}")
     except DbgraphError as error:
-        return RunError(rule, hint=f"where it began is not known: {error.rule}\n  {kept}")
+        return RunError(rule, hint=f"where it began is not known: {error.rule}\n  {last_good}")
     progress.note(f"looking for the layer where it first appears, in step {step + 1}")
     examples = setup.batches.examples(step)
     feeds = feeds_of(setup.plan, setup.data.train, examples)
     finding = first_broken(setup.plan.network, before, feeds, step, gradients=True)
-    return _error(rule, finding, step, examples, kept, "training")
+    return _error(rule, finding, step, examples, last_good, "training")
 
 
 def blame_evaluation(
@@ -77,7 +77,7 @@ def blame_evaluation(
     rule = f"evaluation after step {step}: {_losses(result)}"
     feeds = feeds_of(setup.plans[EVALUATE], setup.data.test, examples)
     finding = first_broken(setup.plan.network, state, feeds, step, gradients=False, dropout=False)
-    return _error(rule, finding, None, examples, _kept(saver), "held-out")
+    return _error(rule, finding, None, examples, kept(saver), "held-out")
 
 
 def _replay(
@@ -148,9 +148,3 @@ def _names(keys: list[tuple[str, str]]) -> str:
     names = list(dict.fromkeys(parameter for _, parameter in keys))
     listed = ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")
     return f"{listed} {'is' if len(names) == 1 else 'are'} not finite after it"
-
-
-def _kept(saver: Saver) -> str:
-    if saver.good is not None:
-        return f"the last good checkpoint is {saver.good}"
-    return "no checkpoint was written" + ("" if saver.enabled else " (--checkpoint DIR)")

@@ -32,9 +32,11 @@ class Result:
     """What a training run came to.
 
     Attributes:
-        step: number of steps done, those before resuming included.
-        reason: "steps" (all are done) or "early stop".
-        losses: the training loss of every step of this run.
+        step: number of steps done, those before resuming included. With replicas: batches under
+            Downpour, updates under synchronous SGD, iterations under Sandblaster.
+        reason: "steps" (all are done), "early stop", or how Sandblaster's method ended.
+        losses: the training loss of every step of this run; under Downpour in the order in which
+            they became known.
         evaluations: of this run, on the held-out data, the last one at its end.
         best: the evaluation with the smallest loss, also of the run before resuming.
         seconds: that it took, compiling included.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dbgraph.train.history import Evaluation
 
@@ -46,6 +46,20 @@ class Judge:
         if self.best.accuracy is not None:
             found["best_accuracy"] = self.best.accuracy
         return found
+
+
+def run_metrics(
+    judge: Judge, losses: Sequence[float], evaluations: Sequence[Evaluation]
+) -> dict[str, float]:
+    """What a checkpoint says of the run so far."""
+    metrics = judge.metrics()
+    if losses:
+        metrics["loss"] = losses[-1]
+    if evaluations:
+        metrics["held_out_loss"] = evaluations[-1].loss
+        if evaluations[-1].accuracy is not None:
+            metrics["held_out_accuracy"] = evaluations[-1].accuracy
+    return metrics
 
 
 def _best_of(before: Mapping[str, float | None]) -> Evaluation | None:

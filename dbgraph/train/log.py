@@ -41,7 +41,8 @@ class RunLog:
             microbatches=plan.microbatches,
             strategy=plan.strategy,
             backend=setup.options.backend,
-            rule=str(setup.rule),
+            rule=setup.method,
+            algorithm=str(setup.many) if setup.many else None,
             seed=setup.batches.seed,
             examples=setup.batches.length,
             batch=plan.batch,
@@ -59,7 +60,7 @@ class RunLog:
 
     def trained(self, step: int, losses: Mapping[str, float], accuracy: float | None) -> None:
         now_s = time.monotonic()
-        rate = (step - self._told) * self._setup.plan.batch / max(now_s - self._told_s, 1e-9)
+        rate = (step - self._told) * self._setup.examples_per_step / max(now_s - self._told_s, 1e-9)
         self._told, self._told_s = step, now_s
         more = {} if accuracy is None else {"accuracy": accuracy}
         self.write(

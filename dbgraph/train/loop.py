@@ -18,7 +18,7 @@ from dbgraph.train.blame import blame_evaluation, blame_training
 from dbgraph.train.evaluate import batch_accuracy, evaluate
 from dbgraph.train.history import Evaluation, Result
 from dbgraph.train.interrupt import Interrupted, Interruptible
-from dbgraph.train.judge import Judge
+from dbgraph.train.judge import Judge, run_metrics
 from dbgraph.train.log import RunLog
 from dbgraph.train.progress import Progress, Silent
 from dbgraph.train.saving import Saver, broken
@@ -148,13 +148,7 @@ class Loop:
         )
 
     def _save(self, state: State, *, best: bool) -> None:
-        metrics = self._judge.metrics()
-        if self._losses:
-            metrics["loss"] = self._losses[-1]
-        if self._evaluations:
-            metrics["held_out_loss"] = self._evaluations[-1].loss
-            if self._evaluations[-1].accuracy is not None:
-                metrics["held_out_accuracy"] = self._evaluations[-1].accuracy
+        metrics = run_metrics(self._judge, self._losses, self._evaluations)
         path = self._saver.save(state, metrics, best=best)
         self._log.write("checkpoint", self._done, path=path, best=best)
 

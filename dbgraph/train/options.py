@@ -11,8 +11,8 @@ from dbgraph.errors import UsageError
 from dbgraph.optim.rules import Rule
 from dbgraph.plan.plan import Plan
 from dbgraph.suggest import did_you_mean
+from dbgraph.train.algorithm import Algorithm, Many, many
 
-DEFAULT_RULE = "momentum:learning_rate=0.05"
 DEFAULT_STEPS = 500
 
 
@@ -24,8 +24,13 @@ class Options:
         partitions: number of machines; 1, or what `plan` has.
         backend: "local", "zmq" or another that is installed.
         backend_options: passed to the backend, such as {"port": 7000} for zmq.
+        algorithm: dbg.Downpour(…), dbg.Sandblaster(…) or dbg.Sync(…), or their names: trains
+            with replicas and a parameter server. By default SGD over one plan without.
+        replicas: copies of the plan that train; 1. Needs an algorithm, as shards do.
+        shards: of the parameter server; 1.
         optimizer: a Rule, or its text, such as "adam:learning_rate=0.001@cosine:steps=1000". By
-            default the checkpoint's on resuming, else momentum with a learning rate of 0.05.
+            default the checkpoint's on resuming, else momentum with a learning rate of 0.05;
+            with Downpour Adagrad with 0.02.
         microbatches: equal parts of the batch whose gradients are added up; 1, or what `plan` has.
         strategy: how to cut, "tiles" or "stages"; by default what is forecast to be faster.
         plan: use this training plan, or the one in this file, instead of compiling one.
@@ -52,6 +57,9 @@ class Options:
     partitions: int | None = None
     backend: str = "local"
     backend_options: Mapping[str, object] = field(default_factory=dict)
+    algorithm: Algorithm | str | None = None
+    replicas: int | None = None
+    shards: int | None = None
     optimizer: Rule | str | None = None
     microbatches: int | None = None
     strategy: str | None = None
@@ -68,6 +76,7 @@ class Options:
     log: str | os.PathLike[str] | None = None
     log_every: int = 10
     accuracy: str | None = None
+    many: Many | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         for name, least in _COUNTS.items():
@@ -79,13 +88,14 @@ class Options:
             for name in (name for name, given in saves.items() if given):
                 hint = "name one: checkpoint=DIR"
                 raise UsageError(f"{name} needs a folder for checkpoints", hint=hint)
+        object.__setattr__(self, "many", many(self.algorithm, self.replicas, self.shards))
         if isinstance(self.optimizer, str):
             object.__setattr__(self, "optimizer", Rule.parse(self.optimizer))
 
     @staticmethod
     def of(given: Mapping[str, Any]) -> Options:
         """Options by name. Raises UsageError for an unknown one."""
-        known = [f.name for f in fields(Options)]
+        known = [f.name for f in fields(Options) if f.init]
         for name in given:
             if name not in known:
                 hint = did_you_mean(name, known) or f"there are: {', '.join(known)}"
@@ -101,6 +111,8 @@ class Options:
 
 _COUNTS: Mapping[str, int] = {
     "partitions": 1,
+    "replicas": 1,
+    "shards": 1,
     "microbatches": 1,
     "seed": 0,
     "steps": 0,

@@ -12,8 +12,10 @@ from dbgraph.errors import UsageError
 from dbgraph.train.history import Evaluation
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
     from rich.progress import ProgressColumn
+
+    from dbgraph.train.livetable import TableProgress
+    from dbgraph.train.standing import Standing
 
 
 class Progress(Protocol):
@@ -27,6 +29,9 @@ class Progress(Protocol):
 
     def evaluated(self, evaluation: Evaluation, best: bool) -> None:
         """The model was evaluated on held-out data."""
+
+    def standing(self, standing: Standing, now: float) -> None:
+        """How replicas and shards are doing, where there are any."""
 
     def note(self, text: str) -> None:
         """Something that people should know."""
@@ -68,6 +73,9 @@ class Silent:
     def evaluated(self, evaluation: Evaluation, best: bool) -> None:
         pass
 
+    def standing(self, standing: Standing, now: float) -> None:
+        pass
+
     def note(self, text: str) -> None:
         pass
 
@@ -88,12 +96,12 @@ class Lines:
         self._file, self._every_s, self._clock = file, every_s, clock
         self._pace = Pace(0, 0, 0, clock)
         self._total = 0
-        self._told_s = 0.0
+        self._told_s = self._stood_s = 0.0
         self._loss = float("nan")
 
     def start(self, title: str, done: int, total: int, batch: int) -> None:
         self._pace, self._total = Pace(done, total, batch, self._clock), total
-        self._told_s = self._clock()
+        self._told_s = self._stood_s = self._clock()
         self.note(title)
 
     def step(self, done: int, loss: float, accuracy: float | None) -> None:
@@ -104,6 +112,11 @@ class Lines:
 
     def evaluated(self, evaluation: Evaluation, best: bool) -> None:
         self._tell(evaluation.step, [_training(self._loss, None), _held_out(evaluation, best)])
+
+    def standing(self, standing: Standing, now: float) -> None:
+        if self._clock() - self._stood_s >= 2 * self._every_s:
+            self._stood_s = self._clock()
+            self.note("\n".join(standing.lines(now)))
 
     def note(self, text: str) -> None:
         print(text, file=self._file or sys.stderr, flush=True)
@@ -121,7 +134,7 @@ class Bar:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._bar: RichProgress | None = None
+        self._bar: TableProgress | None = None
         self._task: Any = None
         self._pace = Pace(0, 0, 0, clock)
         self._told_s = 0.0
@@ -129,10 +142,11 @@ class Bar:
 
     def start(self, title: str, done: int, total: int, batch: int) -> None:
         from rich.console import Console
-        from rich.progress import Progress
+
+        from dbgraph.train.livetable import TableProgress
 
         self._pace = Pace(done, total, batch, self._clock)
-        self._bar = Progress(*_columns(), console=Console(stderr=True), expand=True)
+        self._bar = TableProgress(*_columns(), console=Console(stderr=True), expand=True)
         self._bar.console.print(title, highlight=False, markup=False)
         self._task = self._bar.add_task("", total=total, completed=done, text="compiling")
         self._bar.start()
@@ -150,6 +164,10 @@ class Bar:
         accuracy = evaluation.accuracy
         found = f"loss {evaluation.loss:.4g}" if accuracy is None else f"{accuracy:.2%}"
         self._held_out = f"held out {found}"
+
+    def standing(self, standing: Standing, now: float) -> None:
+        if self._bar is not None:
+            self._bar.show(standing, now)
 
     def note(self, text: str) -> None:
         if self._bar is None:

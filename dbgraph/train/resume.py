@@ -12,7 +12,8 @@ from dbgraph.optim.rules import Rule
 from dbgraph.plan.plan import Plan
 from dbgraph.sampler import Batches
 from dbgraph.state import State
-from dbgraph.train.options import DEFAULT_RULE, Options
+from dbgraph.train.algorithm import default_rule
+from dbgraph.train.options import Options
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Begin:
 
     def rule(self, options: Options) -> Rule:
         """What is asked for, else the checkpoint's, else the default."""
-        return options.rule or Rule.parse(self.meta.rule or DEFAULT_RULE)
+        return options.rule or Rule.parse(self.meta.rule or default_rule(options.many))
 
     def seed(self, options: Options, plan: Plan) -> int:
         """Of the order of the examples. Raises UsageError where it is not the checkpoint's."""

@@ -75,3 +75,10 @@ class Saver:
             sampler=Sampler(batches.length, batches.batch, batches.seed, 0),
             metrics=dict(metrics),
         )
+
+
+def kept(saver: Saver) -> str:
+    """What is left of a run that has failed, as a hint."""
+    if saver.good is not None:
+        return f"the last good checkpoint is {saver.good}"
+    return "no checkpoint was written" + ("" if saver.enabled else " (--checkpoint DIR)")

@@ -6,22 +6,29 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import inf
 
 from dbgraph import compile as compiler
+from dbgraph.coordinate.options import Sandblaster
 from dbgraph.data import Batches, Data, check
 from dbgraph.dsl.network import Network
 from dbgraph.errors import PlanError, UsageError
 from dbgraph.job import Job
 from dbgraph.metrics import pairing
 from dbgraph.optim.rules import Rule
+from dbgraph.passes.partition.given import Given
 from dbgraph.plan.plan import Plan
 from dbgraph.plan.text import open_plan
 from dbgraph.plan.verify import verify_plan
+from dbgraph.train.algorithm import ITERATIONS, Many, check_fit, is_sandblaster, steps_per_epoch
+from dbgraph.train.handover import handed_over
 from dbgraph.train.options import DEFAULT_STEPS, Options
 from dbgraph.train.resume import Begin, begin
 
 TRAIN, EVALUATE = "train", "evaluate"
 """The names of the plans in the job."""
+# Plans that the search for the fastest one may simulate.
+_SEARCH_STEPS = 64
 NO_EVALUATION = (
     "the given plan is not what this dbgraph makes of the network: no held-out evaluation"
 )
@@ -38,6 +45,7 @@ class Setup:
         steps: the number of steps at which training ends.
         evaluate_every, checkpoint_every: in steps; 0: only at the end.
         notes: what the user should be told.
+        many: the algorithm, replicas and shards, where there are any.
     """
 
     options: Options
@@ -51,6 +59,7 @@ class Setup:
     evaluate_every: int
     checkpoint_every: int
     notes: tuple[str, ...] = ()
+    many: Many | None = None
 
     @property
     def plan(self) -> Plan:
@@ -62,11 +71,25 @@ class Setup:
         """Whether there is held-out data and a plan for it."""
         return EVALUATE in self.plans and self.data.test is not None
 
+    @property
+    def method(self) -> str:
+        """The optimiser's rule, or Sandblaster's method."""
+        if self.many is not None and isinstance(self.many.algorithm, Sandblaster):
+            return self.many.algorithm.method
+        return str(self.rule)
+
+    @property
+    def examples_per_step(self) -> int:
+        """Of one step; an evaluation under Sandblaster, which may take several, counts as one."""
+        if is_sandblaster(self.many):
+            return self.batches.length
+        return self.plan.batch * (self.many.batches_per_step if self.many is not None else 1)
+
     def job(self) -> Job:
         sources = {TRAIN: self.data.train}
         if self.evaluates and self.data.test is not None:
             sources[EVALUATE] = self.data.test
-        return Job(self.plans, self.rule, sources)
+        return Job(self.plans, None if is_sandblaster(self.many) else self.rule, sources)
 
 
 def prepare(network: Network, data: Data, options: Options) -> Setup:
@@ -81,9 +104,13 @@ def prepare(network: Network, data: Data, options: Options) -> Setup:
         check(data.test, plan.input_types, padded=True)
     start = begin(options, plan)
     rule = start.rule(options)
+    if not is_sandblaster(options.many):
+        start = handed_over(start, rule)
     batches = Batches(len(data.train), plan.batch, start.seed(options, plan))
     if options.seed is not None:
         plans = {name: replace(p, seed=options.seed) for name, p in plans.items()}
+    if options.many is not None:
+        check_fit(options.many, plan, options.rule)
     evaluate_every = _evaluate_every(options, batches)
     every = options.checkpoint_every
     setup = Setup(
@@ -98,6 +125,7 @@ def prepare(network: Network, data: Data, options: Options) -> Setup:
         evaluate_every=evaluate_every,
         checkpoint_every=evaluate_every if every is None else every,
         notes=(*notes, *start.notes(rule, batches)),
+        many=options.many,
     )
     if options.patience is not None and not setup.evaluates:
         raise UsageError(
@@ -109,7 +137,7 @@ def prepare(network: Network, data: Data, options: Options) -> Setup:
 
 def _steps(options: Options, batches: Batches) -> int:
     if options.epochs is not None:
-        return options.epochs * batches.steps_per_epoch
+        return options.epochs * steps_per_epoch(options.many, batches)
     return DEFAULT_STEPS if options.steps is None else options.steps
 
 
@@ -117,7 +145,9 @@ def _evaluate_every(options: Options, batches: Batches) -> int:
     """By default a number that does not depend on how long the run is: resuming keeps it."""
     if options.evaluate_every is not None:
         return options.evaluate_every
-    per_epoch = batches.steps_per_epoch
+    if is_sandblaster(options.many):
+        return ITERATIONS
+    per_epoch = steps_per_epoch(options.many, batches)
     return per_epoch * -(-_OFTEN // per_epoch)
 
 
@@ -125,10 +155,12 @@ def title(setup: Setup) -> str:
     """A run in one line."""
     plan, held_out = setup.plan, setup.data.test
     machines = "1 partition" if plan.partitions == 1 else f"{plan.partitions} partitions"
+    if setup.many is not None:
+        machines = f"{machines}, {setup.many}"
     held = f", {len(held_out):,} held out" if held_out is not None else ""
     return (
         f"training {plan.name} on {machines} ({plan.strategy}, {setup.options.backend}): "
-        f"{setup.batches.length:,} examples{held}, batch {plan.batch}, {setup.rule}"
+        f"{setup.batches.length:,} examples{held}, batch {plan.batch}, {setup.method}"
     )
 
 
@@ -136,25 +168,33 @@ def title(setup: Setup) -> str:
 
 
 def _plans(network: Network, options: Options) -> tuple[dict[str, Plan], list[str]]:
+    modes = ("training", "evaluation")
     if options.plan is None:
-        made = _compiled(
-            network, options.partitions or 1, options.microbatches or 1, options.strategy
+        made = compiler.make_plans(
+            network,
+            compiler.Options(
+                options.partitions or 1,
+                options.microbatches or 1,
+                options.strategy,
+                modes,
+                # By steps alone: the same call makes the same plan, on any machine.
+                budget_s=inf,
+                budget_steps=_SEARCH_STEPS,
+            ),
         )
-        return made, []
+        return {TRAIN: made["training"], EVALUATE: made["evaluation"]}, []
     plan = options.plan if isinstance(options.plan, Plan) else open_plan(options.plan)
     _check_given(plan, network, options)
-    made = _compiled(network, plan.partitions, plan.microbatches, plan.strategy)
-    if _placed_alike(plan, made[EVALUATE]):
-        return {TRAIN: plan, EVALUATE: made[EVALUATE]}, []
+    given = Given.by(plan, plan.microbatches)
+    made = compiler.make_plans(
+        network,
+        compiler.Options(
+            plan.partitions, plan.microbatches, plan.strategy, modes[1:], given=given
+        ),
+    )
+    if _placed_alike(plan, made["evaluation"]):
+        return {TRAIN: plan, EVALUATE: made["evaluation"]}, []
     return {TRAIN: plan}, [NO_EVALUATION]
-
-
-def _compiled(
-    network: Network, partitions: int, microbatches: int, strategy: str | None
-) -> dict[str, Plan]:
-    modes = ("training", "evaluation")
-    made = compiler.make_plans(network, compiler.Options(partitions, microbatches, strategy, modes))
-    return {TRAIN: made["training"], EVALUATE: made["evaluation"]}
 
 
 def _check_given(plan: Plan, network: Network, options: Options) -> None:

@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
+from dbgraph.actors.audience import Wish
 from dbgraph.backends.base import Backend, make_backend
 from dbgraph.data import Data, Source, SourceLike, as_source, check
 from dbgraph.dsl.network import Network
@@ -17,19 +19,24 @@ from dbgraph.plan.plan import Plan
 from dbgraph.state import State
 from dbgraph.train.evaluate import evaluate
 from dbgraph.train.history import Evaluation, Result
+from dbgraph.train.journal import Wishes
 from dbgraph.train.loop import Loop
 from dbgraph.train.options import Options
 from dbgraph.train.progress import Progress, make_progress
+from dbgraph.train.replicas import ReplicaRun
 from dbgraph.train.resume import Begin
 from dbgraph.train.saving import Saver
 from dbgraph.train.setup import EVALUATE, NO_EVALUATION, Setup, prepare, title
 
 
 class Trainer:
-    """Synchronous SGD over one plan of a network.
+    """Trains a network: by SGD over one plan, or with many replicas of it.
 
     >>> result = dbg.Trainer(network(), data(), partitions=4, steps=500).train()  # doctest: +SKIP
     >>> result.accuracy, result.loss  # doctest: +SKIP
+    >>> dbg.Trainer(
+    ...     network(), data(), algorithm=dbg.Downpour(n_fetch=2, n_push=2), replicas=4, shards=2
+    ... ).train()  # doctest: +SKIP
 
     The machines run while it is open as a context manager, or as long as each call takes.
 
@@ -38,7 +45,8 @@ class Trainer:
         data: a `dbg.Data`, a dict of arrays by input name, a pair (train, test), …
         progress: "auto" (a bar on a terminal, lines elsewhere, on stderr), "bar", "lines",
             "none", or an object with the methods of `Progress`.
-        options: see `dbgraph.train.options.Options`: partitions, backend, optimizer,
+        options: see `dbgraph.train.options.Options`: partitions, backend, algorithm (`Downpour`,
+            `Sandblaster` or `Sync`), replicas, shards, optimizer,
             microbatches, strategy, plan, seed, steps, epochs, evaluate_every, patience,
             checkpoint, checkpoint_every, resume, log, accuracy, …
 
@@ -61,6 +69,7 @@ class Trainer:
         self._progress = make_progress(progress)
         self._setup = prepare(network, Data.of(data), self.options)
         self._saver = Saver(self._setup)
+        self._wishes: Wishes = SimpleQueue()
         self._backend: Backend | None = None
         self._broken = False
 
@@ -86,13 +95,29 @@ class Trainer:
         self._check_whole()
         self._broken = True  # unless it ends well
         began_s = time.monotonic()
-        with self._told(), self._running() as backend:
-            result = Loop(backend, self._setup, self._progress, self._saver).run()
+        with self._told():
+            result = self._run()
         self._broken = False
         result = replace(result, seconds=time.monotonic() - began_s)
         begin = Begin(result.checkpoint, result.final, self._setup.begin.meta)
         self._setup = replace(self._setup, begin=begin, notes=())
         return result
+
+    def _run(self) -> Result:
+        setup, progress, saver = self._setup, self._progress, self._saver
+        if setup.many is not None:
+            self.close()  # the machines that are running have another model
+            return ReplicaRun(setup, progress, saver, self._wishes).run()
+        with self._running() as backend:
+            return Loop(backend, setup, progress, saver).run()
+
+    def add_replicas(self, count: int = 1) -> None:
+        """While `train` runs with replicas, from another thread: so many more of them."""
+        self._wishes.put(Wish(add=count))
+
+    def remove_replica(self, number: int) -> None:
+        """While `train` runs with replicas, from another thread: one ends after its step."""
+        self._wishes.put(Wish(remove=(number,)))
 
     def evaluate(self, data: SourceLike | None = None) -> Evaluation:
         """How good the model is on the held-out data, or on other data.
@@ -121,7 +146,7 @@ class Trainer:
     def _told(self) -> Iterator[None]:
         """The story of a run, from before the machines start."""
         setup = self._setup
-        self._progress.start(title(setup), setup.begin.step, setup.steps, self.plan.batch)
+        self._progress.start(title(setup), setup.begin.step, setup.steps, setup.examples_per_step)
         try:
             for note in setup.notes:
                 self._progress.note(note)

@@ -40,6 +40,7 @@ class Channel:
         self.peer = peer
         self.connection: Connection[Piece] = Connection(peer.epoch, now, limits)
         self._assembly = Assembly()
+        self._asked = False
 
     # --- sending ---
 
@@ -68,7 +69,12 @@ class Channel:
         """An acknowledgement, where one is due."""
         if not self.connection.ack_due(now):
             return None
-        return self._encode(Piece(Ack(self.connection.ack_sent())), 0)
+        self._asked = self.connection.ack_sent()
+        return self._encode(Piece(Ack(self._asked)), 0)
+
+    def ack_failed(self, now: float) -> None:
+        """What `ack` gave last could not be put on the line."""
+        self.connection.ack_failed(self._asked, now)
 
     def _encode(self, piece: Piece, number: int) -> bytes:
         return codec.encode(

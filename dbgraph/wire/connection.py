@@ -52,6 +52,8 @@ TRANSITIONS = {
     (Phase.CLOSED, Event.CLOSE): Phase.CLOSED,
 }
 
+_ENDED = (Phase.LOST, Phase.CLOSED)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -105,12 +107,13 @@ class Connection(Generic[Item]):
     # --- sending ---
 
     def put(self, item: Item, size_bytes: int) -> None:
-        """Queues an item; it is kept until the peer has it."""
-        self._queue.append((item, size_bytes))
+        """Queues an item; it is kept until the peer has it, or is given up."""
+        if self.phase not in _ENDED:
+            self._queue.append((item, size_bytes))
 
     def peek(self) -> tuple[int, Item] | None:
         """(number, item) to be put on the line next; None where nothing may be sent now."""
-        if self.phase in (Phase.LOST, Phase.CLOSED) or self._flying == len(self._queue):
+        if self._flying == len(self._queue):
             return None
         item, size = self._queue[self._flying]
         full = self._flying_bytes + size > self.limits.window_bytes
@@ -159,7 +162,7 @@ class Connection(Generic[Item]):
 
     def judge(self, epoch: int, number: int) -> None:
         """Raises WireError unless this is the next number of the present epoch."""
-        if self.phase in (Phase.LOST, Phase.CLOSED):
+        if self.phase in _ENDED:
             raise WireError(Refusal.LOST)
         if epoch != self.epoch:
             raise WireError(Refusal.EPOCH, f"{epoch}, expected {self.epoch}")
@@ -209,6 +212,12 @@ class Connection(Generic[Item]):
         self.piggybacked()
         return gap
 
+    def ack_failed(self, gap: bool, now: float) -> None:
+        """The line did not take it: it is due again, soon."""
+        self._gap = gap
+        self._owed_items = max(self._owed_items, 1)
+        self._owed_since = now
+
     def piggybacked(self) -> None:
         """A header with `received` is on the line; it can't ask to go back, though."""
         self._owed_items = 0
@@ -219,7 +228,14 @@ class Connection(Generic[Item]):
     def happen(self, event: Event) -> Phase:
         """One step in the table; returns the new phase."""
         self.phase = TRANSITIONS[self.phase, event]
+        if self.phase in _ENDED:
+            self._forget()
         return self.phase
+
+    def _forget(self) -> None:
+        """Nobody will take what is queued: its memory is free again."""
+        self._queue.clear()
+        self._flying = self._flying_bytes = 0
 
     def heard(self, now: float) -> None:
         """A frame of the present epoch came, of any kind."""

@@ -1,6 +1,7 @@
 """One frozen struct per message kind. Arrays travel beside a message, not in it (`parcel`).
 
-The driver is process -1, a worker is the number of its partition. Sequenced messages are
+The driver is process -1, a worker is the number of its partition; actors' processes are numbered
+in the order in which they enter. Sequenced messages are
 delivered exactly once and in order; `Ack` and `Heartbeat` are not sequenced: a newer one
 replaces a lost one.
 """
@@ -44,6 +45,7 @@ class Assign(Message, frozen=True):
         peers: the other workers.
         heartbeat_s: send a heartbeat this often.
         silence_s: a driver that is silent for so long is gone.
+        actor: the worker is to play an actor, not to run a plan's partition.
     """
 
     partition: int
@@ -52,6 +54,7 @@ class Assign(Message, frozen=True):
     peers: tuple[Address, ...]
     heartbeat_s: float
     silence_s: float
+    actor: bool = False
 
 
 class Ship(Message, frozen=True):
@@ -154,6 +157,59 @@ class Failed(Message, frozen=True):
     trace: str = ""
 
 
+# --- between actors, and between the driver and their processes (`dbgraph.actor`) ---
+
+
+class Enter(Message, frozen=True):
+    """From the driver: an actor that one may hear of, or write to, and where it listens.
+
+    Attributes:
+        role, number, partition: the actor's address.
+    """
+
+    process: int
+    endpoint: str
+    epoch: int
+    role: str
+    number: int
+    partition: int
+
+
+class Gone(Message, frozen=True):
+    """From the driver: nothing is taken from that process any more.
+
+    Attributes:
+        lost: it did not end because it was over.
+    """
+
+    process: int
+    lost: bool
+
+
+class Play(Message, frozen=True):
+    """From the driver: be this actor. Array: the bytes that make it (see `zeromq_cast`)."""
+
+    role: str
+    number: int
+    partition: int
+
+
+class Letter(Message, frozen=True):
+    """What one actor says to another, with the arrays that belong to it (see `letter`).
+
+    Attributes:
+        name: of the message's class, "dbgraph.ps.messages:Push".
+        body: msgpack of its fields.
+    """
+
+    name: str
+    body: bytes
+
+
+class Over(Message, frozen=True):
+    """To the driver: the actor has nothing more to do, and all that it said has arrived."""
+
+
 # --- any, not sequenced ---
 
 
@@ -204,6 +260,11 @@ Any = (
     | Done
     | Collected
     | Failed
+    | Enter
+    | Gone
+    | Play
+    | Letter
+    | Over
     | Heartbeat
     | Ack
     | Chunk

@@ -1,0 +1,102 @@
+"""How another program on this host speaks to a run: a socket that its owner alone can reach.
+
+In the run's folder there is a file `control.json`, which says where the socket is. The socket lies
+in a folder of mode 0700 (sockets can't lie on every file system, nor have long paths), so that no
+key is needed: nobody but the run's user gets there. A request is a line of JSON, and so is its
+answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from dbgraph.backends.zeromq_folder import SocketFolder, remove_if_left
+from dbgraph.errors import RunError, UsageError
+
+FILE = "control.json"
+Request = dict[str, Any]
+Answer = dict[str, Any]
+Handle = Callable[[Request], Answer]
+
+_LOOK_S = 0.05
+_PATIENCE_S = 10.0
+_LONGEST_BYTES = 1 << 16
+
+
+@contextmanager
+def controllable(folder: Path, handle: Handle) -> Iterator[None]:
+    """Answers requests, in a thread, until the block ends.
+
+    Args:
+        folder: the run's; there already.
+        handle: takes a request; what UsageError it raises is answered as {"error", "hint"}.
+    """
+    note = folder / FILE
+    with suppress(OSError, ValueError, KeyError):  # of a run that was killed
+        remove_if_left(os.path.dirname(json.loads(note.read_text())["socket"]))
+    place = SocketFolder()
+    path = f"{place.path}/control"
+    server = _Server(path, handle)
+    thread = threading.Thread(target=server.serve_forever, args=(_LOOK_S,), daemon=True)
+    thread.start()
+    text = json.dumps({"socket": path, "pid": os.getpid()})
+    try:
+        note.write_text(text + "\n")
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        place.remove()
+        with suppress(OSError):
+            if note.read_text().strip() == text:
+                note.unlink()
+
+
+def ask(folder: Path, request: Request) -> Answer:
+    """Asks the run of a folder. Raises UsageError where none goes on there, or it refuses."""
+    try:
+        path = json.loads((folder / FILE).read_text())["socket"]
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(_PATIENCE_S)
+            line.connect(path)
+            line.sendall(json.dumps(request).encode() + b"\n")
+            with line.makefile("rb") as file:
+                answer = json.loads(file.readline(_LONGEST_BYTES))
+    except TimeoutError:
+        rule = f"the run in {folder} does not answer within {_PATIENCE_S:.0f} s"
+        raise RunError(rule, hint="is it stopped?") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        hint = "name the folder that was given by --checkpoint to a `dbgraph train` that is running"
+        raise UsageError(f"no run with replicas goes on in {folder}", hint=hint) from None
+    if "error" in answer:
+        raise UsageError(answer["error"], hint=answer["hint"])
+    return dict(answer)
+
+
+class _Server(socketserver.UnixStreamServer):
+    def __init__(self, path: str, handle: Handle) -> None:
+        self.handle_control = handle
+        super().__init__(path, _Asked)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that left before its answer is no matter to the run."""
+
+
+class _Asked(socketserver.StreamRequestHandler):
+    timeout = _PATIENCE_S
+    server: _Server
+
+    def handle(self) -> None:
+        try:
+            answer = self.server.handle_control(json.loads(self.rfile.readline(_LONGEST_BYTES)))
+        except UsageError as error:
+            answer = {"error": error.rule, "hint": error.hint}
+        self.wfile.write(json.dumps(answer).encode() + b"\n")

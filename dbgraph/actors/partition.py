@@ -1,0 +1,77 @@
+"""One partition's machine among its siblings: runs the program, a piece at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from dbgraph.actor import Address, Arrays, Envelope
+from dbgraph.actors.messages import Cargo, Ordinal
+from dbgraph.job import Step
+from dbgraph.machine import Finished, Machine, Outgoing
+
+TRAIN = "train"
+"""The name of the training plan in a replica's job."""
+
+NEVER: Ordinal = (-1, 0)
+
+
+class Partition:
+    """Computes gradients. Values for runs that have not begun here are kept until they do.
+
+    Args:
+        machine: of a job without a rule, whose only plan is TRAIN.
+    """
+
+    def __init__(self, machine: Machine, address: Address) -> None:
+        self._machine, self._address = machine, address
+        self._ordinal = NEVER
+        self._early: dict[Ordinal, list[tuple[Cargo, Arrays]]] = {}
+        self.is_running = False
+
+    def set(self, parameters: Mapping[str, np.ndarray]) -> None:
+        """By the leaf's name; who gives them changes them no more."""
+        self._machine.set_parameters(parameters)
+
+    def begin(self, ordinal: Ordinal, number: int, examples: np.ndarray) -> None:
+        """Begins a run; one that has not ended is called off.
+
+        Args:
+            number: as in `Step`.
+        """
+        self._machine.begin(Step(TRAIN, number, examples=examples, want=frozenset({"loss"})))
+        self._ordinal, self.is_running = ordinal, True
+        for early in sorted(o for o in self._early if o <= ordinal):
+            for cargo, arrays in self._early.pop(early):
+                self.deliver(cargo, arrays)
+
+    def deliver(self, cargo: Cargo, arrays: Arrays) -> None:
+        """A sibling's value; that of a run that is over, or was called off, is dropped."""
+        if cargo.ordinal > self._ordinal:
+            self._early.setdefault(cargo.ordinal, []).append((cargo, arrays))
+        elif cargo.ordinal == self._ordinal:
+            self._machine.deliver(cargo.transfer, cargo.microbatch, arrays[0])
+
+    def advance(self) -> list[Envelope] | None:
+        """Computes until a value must be sent, is missing, or the run has ended.
+
+        Returns None where there was nothing to do.
+        """
+        if not self.is_running:
+            return None
+        event = self._machine.advance()
+        if isinstance(event, Outgoing):
+            to = self._address._replace(partition=self._machine.receiver(event.transfer))
+            cargo = Cargo(self._ordinal, event.transfer, event.microbatch)
+            return [Envelope(to, cargo, (np.asarray(event.value),))]
+        self.is_running = not isinstance(event, Finished)
+        return None if self.is_running else []
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        """By the leaf's name, of the run that has ended."""
+        return self._machine.gradients()
+
+    def loss(self) -> float:
+        """Of that run; 0 where this partition does not hold it."""
+        return self._machine.result().losses.get("loss", 0.0)

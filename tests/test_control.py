@@ -1,0 +1,102 @@
+"""Asking a run from another terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+from cli_tools import Cli, Outcome
+from replica_tools import arrays, network
+
+import dbgraph as dbg
+from dbgraph.backends.control import FILE, Answer, Request, ask, controllable
+from dbgraph.errors import UsageError
+from dbgraph.train.progress import Silent
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    return Cli(capsys)
+
+
+def _handle(request: Request) -> Answer:
+    if request.get("ask") != "echo":
+        raise UsageError("unknown", hint="echo")
+    return request
+
+
+def test_requests_are_answered_and_refused(tmp_path: Path) -> None:
+    with controllable(tmp_path, _handle):
+        assert ask(tmp_path, {"ask": "echo", "n": [1, 2]}) == {"ask": "echo", "n": [1, 2]}
+        with pytest.raises(UsageError, match="unknown") as caught:
+            ask(tmp_path, {"ask": "what"})
+        assert caught.value.hint == "echo"
+        path = Path(json.loads((tmp_path / FILE).read_text())["socket"])
+        assert stat.S_IMODE(os.stat(path.parent).st_mode) == 0o700
+        with socket.socket(socket.AF_UNIX) as line:  # says nonsense, and goes
+            line.connect(str(path))
+            line.sendall(b"\xff\n")
+        assert ask(tmp_path, {"ask": "echo"}) == {"ask": "echo"}
+    assert not path.parent.exists()
+    assert not (tmp_path / FILE).exists()
+    with pytest.raises(UsageError, match="no run with replicas goes on"):
+        ask(tmp_path, {"ask": "echo"})
+
+
+def test_the_file_of_a_killed_run_is_no_harm(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text('{"socket": "/nowhere/at/all"}')
+    with pytest.raises(UsageError, match="no run with replicas goes on"):
+        ask(tmp_path, {"ask": "echo"})
+    with controllable(tmp_path, _handle):
+        assert ask(tmp_path, {"ask": "echo"}) == {"ask": "echo"}
+    (tmp_path / FILE).write_text("[1, 2")
+    with controllable(tmp_path, _handle):
+        assert ask(tmp_path, {"ask": "echo"}) == {"ask": "echo"}
+
+
+class Terminal(Silent):
+    """The other terminal: it asks when a step is done, and waits for the answers."""
+
+    def __init__(self, cli: Cli, folder: Path) -> None:
+        self.cli, self.folder = cli, folder
+        self.said: list[Outcome] = []
+
+    def step(self, done: int, loss: float, accuracy: float | None) -> None:
+        if done == 20:
+            thread = threading.Thread(target=self.ask)
+            thread.start()
+            thread.join()
+
+    def ask(self) -> None:
+        for words in (["--add", "2"], ["--remove", "0"], ["--remove", "9"], ["--json"], []):
+            self.said.append(self.cli("replicas", self.folder, *words))
+
+
+def test_replicas_come_and_go_from_the_command_line(cli: Cli, tmp_path: Path) -> None:
+    terminal = Terminal(cli, tmp_path)
+    dbg.Trainer(
+        network(), dbg.Data(arrays(160)), algorithm="downpour", replicas=2, steps=700,
+        log=tmp_path / "log", checkpoint=tmp_path, checkpoint_every=0, progress=terminal,
+    ).train()  # fmt: skip
+    added, removed, refused, shown, table = terminal.said
+    assert (added.code, removed.code, refused.code, shown.code) == (0, 0, 2, 0)
+    assert "asked for 2 replicas more" in added.err
+    assert "there is no replica 9" in refused.err
+    assert [one["replica"] for one in json.loads(shown.out)["replicas"]] == [0, 1]
+    assert "replica 1: training" in table.out
+    log = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    last = next(line for line in reversed(log) if "replicas" in line)["replicas"]
+    assert [one["replica"] for one in last] == [0, 1, 2, 3]
+    assert last[0]["doing"] == "gone"
+    assert last[2]["examples"] > 0
+
+
+def test_no_run(cli: Cli, tmp_path: Path) -> None:
+    outcome = cli("replicas", tmp_path)
+    assert outcome.code == 2
+    assert "no run with replicas goes on" in outcome.err
