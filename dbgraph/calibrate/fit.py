@@ -11,8 +11,8 @@ import numpy as np
 
 from dbgraph.cluster import Link, Rates
 
-_ROUNDS = 12
-_FAR = 10.0
+_ROUNDS = 100
+_NEAR, _FAR = 0.05, 1e3
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,12 @@ def fit_link(messages: Sequence[Message]) -> Link:
 
 def non_negative(features: np.ndarray, seconds: Sequence[float]) -> tuple[float, ...]:
     """The coefficients, none below 0, for which features @ coefficients comes nearest to the
-    seconds: with the least sum of log²(forecast / seconds), so that half is as far off as twice.
+    seconds: with the least sum of |log(forecast / seconds)|, so that half is as far off as twice,
+    and one sample that went wrong moves little; near 0 the square takes over (Huber 1964).
     What the figures do not show costs nothing.
 
-    Solved in rounds of linear least squares, each sample weighted so that its derivative is that
-    of the logarithm at the last round's forecast.
+    Solved in rounds of linear least squares, each sample weighted so that its derivative is the
+    wanted one at the last round's forecast.
 
     Args:
         features: (samples, features), none below 0.
@@ -74,8 +75,9 @@ def non_negative(features: np.ndarray, seconds: Sequence[float]) -> tuple[float,
     features, wanted = features[there], np.asarray(seconds)[there]
     ratio = np.ones(len(wanted))  # of the forecast to the seconds
     for _ in range(_ROUNDS):
-        slope = np.where(ratio == 1, 1.0, np.log(ratio) / np.where(ratio == 1, 1.0, ratio - 1))
-        weights = np.sqrt(slope / ratio) / wanted
+        off = np.log(ratio)
+        slope = np.where(off == 0, 1.0, off / np.where(off == 0, 1.0, ratio - 1))
+        weights = np.sqrt(slope / ratio / np.maximum(np.abs(off), _NEAR)) / wanted
         found = _least_squares(features * weights[:, None], wanted * weights)
         ratio = np.clip(features @ found / wanted, 1 / _FAR, _FAR)
     return tuple(float(x) for x in found)

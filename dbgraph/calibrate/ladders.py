@@ -14,12 +14,12 @@ MESSAGE_BYTES = (4 << 10, 128 << 10, 1 << 20, 4 << 20)
 """A message of one frame and little data, of one frame, of one full frame, of several frames."""
 RUNS = (1, 4, 16, 64, 256)
 HOPS = (2, 10)
-MESSAGES = (1, 5)
 UPDATES = 8
 _SWEPT_BYTES = 2 << 20
 _SAME = Attrs(scale=1.0, shift=0.0)
 _PRODUCT = (TensorType((128, 512)), TensorType((512, 512)))
-_LONG = 40  # so many products last longer than all messages of a plan
+_LONG = 40  # so many products, some 10 ms, last longer than messages of so many bytes:
+_BESIDES_BYTES = 4 << 20
 
 
 def floats(size_bytes: int) -> TensorType:
@@ -105,7 +105,7 @@ def load_ladder(partitions: int, pair: tuple[int, int], size_bytes: int, computi
         sketch.end_with(total)
         return sketch.plan()
 
-    return Ladder.of(plan, MESSAGES)
+    return Ladder.of(plan, (1, 1 + max(1, min(32, _BESIDES_BYTES // size_bytes))))
 
 
 def nothing_plan(partitions: int) -> Plan:

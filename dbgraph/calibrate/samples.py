@@ -14,7 +14,7 @@ from dbgraph.ops import op
 from dbgraph.ops.derivative import vjp_attrs
 
 _PRODUCTS = (
-    *((96, 640, 640), (192, 320, 640), (48, 896, 896), (24, 640, 1280), (256, 96, 48)),
+    *((96, 640, 640), (192, 320, 640), (48, 896, 896), (24, 640, 1280), (512, 192, 96)),
     (112, 1024, 1536),
 )
 """Matrices (m, k) and (k, n)."""
@@ -73,7 +73,7 @@ def _products() -> Iterator[Sample]:
 
 
 def _half_products() -> Iterator[Sample]:
-    for m, k, n in ((96, 640, 640), (256, 96, 48)):
+    for m, k, n in ((96, 640, 640), (512, 192, 96)):
         types = TensorType((m, k), "bfloat16"), TensorType((k, n), "bfloat16")
         yield Sample("contract", Attrs(contracted=1), types, True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from math import isinf
-from statistics import mean
+from statistics import median
 
 from dbgraph.calibrate.fit import Timed
 from dbgraph.calibrate.layout import Layout
@@ -66,7 +66,7 @@ def _machine(spec: MachineSpec, times: MachineTimes, partitions: int) -> str:
 
 
 def _row(kind: str, dtype: str, rates: Rates, timed: Sequence[Timed]) -> list[str]:
-    off = mean(abs(_forecast_s(rates, t) / t.seconds - 1) for t in timed)
+    off = median(abs(_forecast_s(rates, t) / t.seconds - 1) for t in timed)
     return [
         kind,
         dtype,

@@ -12,7 +12,7 @@ box follows its rows, so that its pieces are contiguous in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -128,7 +128,7 @@ def lay_out(
         raise UsageError("there are no parameters for a parameter server to hold")
     found = _cut(types, boxes, ends, shards)
     if not all(found):
-        most = next(n for n in range(shards - 1, 0, -1) if all(_cut(types, boxes, ends, n)))
+        most = _most(lambda count: all(_cut(types, boxes, ends, count)), shards - 1)
         raise UsageError(
             f"{shards} shards are more than the parameters can be cut for", hint=f"use {most}"
         )
@@ -167,6 +167,15 @@ def _without(region: Region, others: Iterable[Region]) -> list[Region]:
     for other in others:
         rest = [part for box in rest for part in box.subtract(other)]
     return [box for box in rest if not box.empty]
+
+
+def _most(can: Callable[[int], bool], limit: int) -> int:
+    """A number up to which it can be, and no more: found by halving, for each try takes long."""
+    low, high = 1, limit
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if can(middle) else (low, middle - 1)
+    return low
 
 
 def _cut(
