@@ -67,9 +67,11 @@ class _Reverse:
             else:
                 self._back(node, cotangent)
         gradients.reverse()
-        return Graph(
-            (*self.graph.nodes, *self.backward), (*self.graph.results, *gradients)
-        ).live()
+        results = (*self.graph.results, *gradients)
+        live = Graph((*self.graph.nodes, *self.backward), results).live().by_name
+        # Tiles that nobody reads stay, with their parameters: plans of all modes hold the same.
+        backward = tuple(node for node in self.backward if node.name in live)
+        return Graph((*self.graph.nodes, *backward), results)
 
     def _seed(self, loss: Node) -> None:
         attrs = Attrs(value=1.0, shape=loss.type.shape, dtype=loss.type.dtype)

@@ -242,7 +242,7 @@ def test_who_is_at_one_thing_for_too_long_is_lost(log: list[str]) -> None:
         script.is_over = bool(script.gone)
 
     theatre.run(cast(1, shard="Moody"), Script(react, [Envelope(SHARD, Say(60, "sleep"))]))
-    assert "it answers, but has been at Say from coordinator for" in log[0]
+    assert "it answers, but has been at " in log[0]
     assert not alive(theatre.processes[SHARD])
 
 
