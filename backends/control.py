@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from dbgraph.backends.processes import look_at
 from dbgraph.backends.zeromq_folder import SocketFolder, remove_if_left
 from dbgraph.errors import RunError, UsageError
 
@@ -29,6 +30,7 @@ Handle = Callable[[Request], Answer]
 _LOOK_S = 0.05
 _PATIENCE_S = 10.0
 _LONGEST_BYTES = 1 << 16
+_LONGEST_ANSWER_BYTES = 1 << 26
 
 
 @contextmanager
@@ -47,7 +49,7 @@ def controllable(folder: Path, handle: Handle) -> Iterator[None]:
     server = _Server(path, handle)
     thread = threading.Thread(target=server.serve_forever, args=(_LOOK_S,), daemon=True)
     thread.start()
-    text = json.dumps({"socket": path, "pid": os.getpid()})
+    text = json.dumps({"socket": path, "pid": os.getpid(), "host": socket.gethostname()})
     try:
         note.write_text(text + "\n")
         yield
@@ -60,25 +62,51 @@ def controllable(folder: Path, handle: Handle) -> Iterator[None]:
                 note.unlink()
 
 
-def ask(folder: Path, request: Request) -> Answer:
-    """Asks the run of a folder. Raises UsageError where none goes on there, or it refuses."""
+def ask(folder: Path, request: Request, patience_s: float = _PATIENCE_S) -> Answer:
+    """Asks the run of a folder.
+
+    Raises UsageError where none goes on there, or it refuses; RunError where it does not answer.
+    """
+    note = _note(folder)
     try:
-        path = json.loads((folder / FILE).read_text())["socket"]
         with socket.socket(socket.AF_UNIX) as line:
-            line.settimeout(_PATIENCE_S)
-            line.connect(path)
+            line.settimeout(patience_s)
+            line.connect(note["socket"])
             line.sendall(json.dumps(request).encode() + b"\n")
             with line.makefile("rb") as file:
-                answer = json.loads(file.readline(_LONGEST_BYTES))
+                answer = json.loads(file.readline(_LONGEST_ANSWER_BYTES))
     except TimeoutError:
-        rule = f"the run in {folder} does not answer within {_PATIENCE_S:.0f} s"
-        raise RunError(rule, hint="is it stopped?") from None
-    except (OSError, ValueError, KeyError, TypeError):
-        hint = "name the folder that was given by --checkpoint to a `dbgraph train` that is running"
-        raise UsageError(f"no run with replicas goes on in {folder}", hint=hint) from None
+        rule = f"the run in {folder} does not answer within {patience_s:g} s"
+        word, alive = look_at(note["pid"])
+        hint = f"its process {note['pid']} is {word}" if not alive else "is its host very busy?"
+        raise RunError(rule, hint=hint) from None
+    except (OSError, ValueError):
+        raise _over(folder, note) from None
     if "error" in answer:
         raise UsageError(answer["error"], hint=answer["hint"])
     return dict(answer)
+
+
+def _note(folder: Path) -> dict[str, Any]:
+    """Where the run of a folder can be asked. Raises UsageError where none says so."""
+    try:
+        note = json.loads((folder / FILE).read_text())
+        return {"host": "", "pid": 0, **note, "socket": str(note["socket"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        hint = "name the folder that was given by --checkpoint to a `dbgraph train` that is running"
+        missing = "" if folder.is_dir() else ": there is no such folder"
+        raise UsageError(f"no run goes on in {folder}{missing}", hint=hint) from None
+
+
+def _over(folder: Path, note: dict[str, Any]) -> UsageError:
+    """What a run has left that nobody answers for."""
+    here = socket.gethostname()
+    rule = f"no run goes on in {folder}"
+    if note["host"] not in ("", here):
+        return UsageError(
+            f"{rule} on this host", hint=f"it was begun on {note['host']}: ask it there"
+        )
+    return UsageError(f"{rule}: its process {note['pid']} has ended without a word")
 
 
 class _Server(socketserver.UnixStreamServer):

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from dbgraph.actor import Actor, Address
 from dbgraph.errors import UsageError
+from dbgraph.trace.collect import Collector
 
 Make = Callable[[Address], Actor]
 
@@ -36,6 +37,7 @@ class Cast:
         evaluators: addresses ("evaluator", 0 …).
         make: called in the thread or process where the actor will live, so that no heavy state
             travels; cloudpickle can carry it.
+        collector: of what all of them do, and when; None: nobody notes it.
     """
 
     shards: int
@@ -43,6 +45,7 @@ class Cast:
     partitions: int
     evaluators: int
     make: Make
+    collector: Collector | None = None
 
     def partitions_of(self, replica: int) -> list[Address]:
         return [Address("replica", replica, p) for p in range(self.partitions)]

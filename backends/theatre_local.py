@@ -7,22 +7,37 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from dbgraph.actor import COORDINATOR, THEATRE, Actor, Address, Arrays, Envelope, Hire
+from dbgraph.actor import (
+    COORDINATOR,
+    THEATRE,
+    Actor,
+    Address,
+    Arrays,
+    Envelope,
+    Hire,
+    Recordable,
+    awaited,
+)
+from dbgraph.backends.progress import Progress
+from dbgraph.backends.states import MachineState, of_progress
 from dbgraph.backends.theatre import Cast, Make
-from dbgraph.backends.turns import play
+from dbgraph.backends.turns import play, posting, told
 from dbgraph.errors import DbgraphError, RunError
+from dbgraph.trace.events import Recorder
 
 
 @dataclass(frozen=True, slots=True)
 class _Letter:
-    """What stands in an inbox."""
+    """What stands in an inbox, since `at_ns`."""
 
     sender: Address
     message: Any
-    arrays: Arrays = ()
+    arrays: Arrays
+    at_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +59,11 @@ Inbox = SimpleQueue[_Letter | _Stop | _Failure]
 class LocalTheatre:
     """See `theatre.Theatre`."""
 
+    sign_s = 0.0
+
     def __init__(self) -> None:
         self._inboxes: dict[Address, Inbox] = {}
+        self._progress: dict[Address, Progress] = {}
         self._threads: list[threading.Thread] = []
 
     def run(self, cast: Cast, coordinator: Actor) -> None:
@@ -57,6 +75,11 @@ class LocalTheatre:
             self._play(COORDINATOR, coordinator, inbox)
         finally:
             self._end()
+
+    def machines(self) -> list[MachineState]:
+        """See `states.Telling`."""
+        played = sorted(self._progress.copy().items())
+        return [of_progress(str(address), progress) for address, progress in played]
 
     def _hire(self, address: Address) -> None:
         self._inboxes[address] = SimpleQueue()
@@ -75,19 +98,41 @@ class LocalTheatre:
             self._inboxes[COORDINATOR].put(_Failure(address, error))
 
     def _play(self, who: Address, actor: Actor, inbox: Inbox) -> None:
-        stage = _Stage(self, who, actor, inbox)
-        with suppress(_Stopped):
-            play(actor, stage.hear, stage.post)
+        progress = self._progress[who] = Progress()
+        collector = self._cast.collector
+        recorder = Recorder() if collector is not None else None
+        if recorder is not None and isinstance(actor, Recordable):
+            actor.record(recorder)
+        stage = _Stage(self, who, actor, inbox, progress, recorder)
+        try:
+            with suppress(_Stopped):
+                play(actor, stage.hear, stage.post, recorder)
+        finally:
+            if recorder is not None and collector is not None:
+                collector.add(str(who), recorder.take(last=True))
+        self._progress.pop(who, None)  # it is over
 
-    def send(self, sender: Address, envelopes: Iterable[Envelope]) -> None:
+    def send(
+        self, sender: Address, envelopes: Iterable[Envelope], recorder: Recorder | None
+    ) -> None:
         """From an actor; what is for one that is over, or never was, is dropped."""
-        for to, message, arrays in envelopes:
-            if to == THEATRE:
-                assert isinstance(message, Hire), "nothing else is said to a theatre"
-                for address in self._cast.partitions_of(message.replica):
+        for envelope in envelopes:
+            if envelope.to == THEATRE:
+                hire = envelope.message
+                assert isinstance(hire, Hire), "nothing else is said to a theatre"
+                for address in self._cast.partitions_of(hire.replica):
                     self._hire(address)
-            elif to in self._inboxes:
-                self._inboxes[to].put(_Letter(sender, message, arrays))
+            elif envelope.to in self._inboxes:
+                posting(recorder, envelope, partial(self._put, sender, envelope))
+
+    def _put(self, sender: Address, envelope: Envelope) -> None:
+        letter = _Letter(sender, envelope.message, envelope.arrays, time.monotonic_ns())
+        self._inboxes[envelope.to].put(letter)
+
+    def take_due(self, who: Address, recorder: Recorder | None) -> None:
+        """What an actor has noted, if it is time."""
+        if recorder is not None and self._cast.collector is not None:
+            self._cast.collector.take_due(str(who), recorder)
 
     def _end(self) -> None:
         for inbox in self._inboxes.values():
@@ -108,22 +153,29 @@ class _Stage:
     who: Address
     actor: Actor
     inbox: Inbox
+    progress: Progress
+    recorder: Recorder | None
 
     def hear(self, patience_s: float | None) -> bool:
+        self.theatre.take_due(self.who, self.recorder)
+        if patience_s != 0.0:
+            self.progress.moved(waiting=awaited(self.actor))
         try:
             letter = self.inbox.get(block=patience_s != 0.0, timeout=patience_s)
         except Empty:
+            self.progress.moved("work")
             return False
         if isinstance(letter, _Stop):
             raise _Stopped
         if isinstance(letter, _Failure):
             raise _blame(letter)
         sender, message, arrays = letter.sender, letter.message, letter.arrays
-        self.post(self.actor.receive(sender, message, arrays, time.monotonic()))
+        self.progress.moved(f"{type(message).__name__} from {sender}")
+        self.post(told(self.actor, sender, message, arrays, self.recorder, letter.at_ns))
         return True
 
     def post(self, envelopes: Iterable[Envelope]) -> None:
-        self.theatre.send(self.who, envelopes)
+        self.theatre.send(self.who, envelopes, self.recorder)
 
 
 def _blame(failure: _Failure) -> BaseException:

@@ -14,19 +14,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from dbgraph.actor import THEATRE, Actor, Address, Envelope, Hire
+from dbgraph.actor import COORDINATOR, THEATRE, Actor, Address, Envelope, Hire, awaited
 from dbgraph.backends.hosts import Hosts, read_hosts
 from dbgraph.backends.keys import read_key_file
+from dbgraph.backends.progress import Progress
+from dbgraph.backends.states import MachineState, of_progress
 from dbgraph.backends.theatre import Cast
-from dbgraph.backends.turns import play
+from dbgraph.backends.turns import play, told
 from dbgraph.backends.zeromq_company import Company, Hired, Performer
 from dbgraph.backends.zeromq_events import Arrived, Broken, Happening, Lost
 from dbgraph.backends.zeromq_failure import blame
 from dbgraph.backends.zeromq_fleet import ENDED
 from dbgraph.backends.zeromq_lodging import Here, Listed, Lodging
+from dbgraph.backends.zeromq_states import state_of
 from dbgraph.backends.zeromq_watch import Watch
 from dbgraph.errors import UsageError
-from dbgraph.wire import Parcel
 from dbgraph.wire import messages as m
 from dbgraph.wire.letter import read_letter
 
@@ -78,19 +80,21 @@ class ZmqTheatre:
         self._watch = Watch(silence_s, stall_s)
         self._log = log or _to_stderr
         self._company: Company | None = None
+        self._progress = Progress()
 
     def run(self, cast: Cast, coordinator: Actor) -> None:
         """See `Theatre.run`."""
         with _short_turns(), closing(self._lodging(job := os.urandom(16))) as lodging:
             company = self._company = Company(
-                cast.make,
+                cast,
                 job,
                 lodging,
                 heartbeat_s=self._heartbeat_s,
                 silence_s=self._silence_s,
             )
             try:
-                _Run(cast, coordinator, company, self._watch, self._log).run()
+                run = _Run(cast, coordinator, company, self._watch, self._log, self._progress)
+                run.run()
             finally:
                 company.end()
 
@@ -103,6 +107,17 @@ class ZmqTheatre:
     def processes(self) -> Mapping[Address, int]:
         """Process ids of the actors on this host, of the present run or of the last one."""
         return self._company.processes if self._company else {}
+
+    @property
+    def sign_s(self) -> float:
+        return self._heartbeat_s
+
+    def machines(self) -> list[MachineState]:
+        """See `states.Telling`."""
+        company = self._company
+        players = [] if company is None else [(company.link, p.member) for p in company.present]
+        coordinator = of_progress(str(COORDINATOR), self._progress)
+        return [coordinator, *(state_of(link, member) for link, member in players)]
 
     def counters(self) -> Mapping[Address, Mapping[str, int]]:
         """Of each that plays, as of its last heartbeat: frames refused by reason, frames sent
@@ -123,14 +138,16 @@ class _Run:
         company: Company,
         watch: Watch,
         log: Callable[[str], None],
+        progress: Progress,
     ) -> None:
         self._cast, self._coordinator, self._company = cast, coordinator, company
-        self._watch, self._log = watch, log
+        self._watch, self._log, self._progress = watch, log, progress
         self._next_look = time.monotonic() + _LOOK_S
 
     def run(self) -> None:
         self._company.hire(self._cast.first)
-        play(self._coordinator, self._hear, self._post)
+        notes = self._company.notes
+        play(self._coordinator, self._hear, self._post, notes.recorder if notes else None)
 
     def _post(self, envelopes: Iterable[Envelope]) -> None:
         for envelope in envelopes:
@@ -148,32 +165,36 @@ class _Run:
         if time.monotonic() >= self._next_look:
             self._look()
         wait_s = _LOOK_S if patience_s is None else min(patience_s, _LOOK_S)
+        if wait_s and self._progress.waiting is None:
+            self._progress.moved(waiting=awaited(self._coordinator))
         happening = self._company.link.take(wait_s)
         if happening is not None:
+            self._progress.moved("work")
             self._bring(happening)
         return happening is not None
 
     def _bring(self, happening: Happening) -> None:
         match happening:
-            case Arrived(peer, parcel):
-                self._arrived(self._company.player(peer), parcel)
+            case Arrived(peer):
+                self._arrived(self._company.player(peer), happening)
             case Lost(peer, reason):
                 self._lost(self._company.player(peer), reason)
             case Broken(error):
                 raise error
 
-    def _arrived(self, player: Performer, parcel: Parcel) -> None:
+    def _arrived(self, player: Performer, arrived: Arrived) -> None:
+        parcel, notes = arrived.parcel, self._company.notes
         match parcel.message:
             case m.Letter() as letter:
                 message = read_letter(letter)
                 if isinstance(message, Hire):
                     self._hire(message)
                 else:
-                    self._post(
-                        self._coordinator.receive(
-                            player.address, message, parcel.arrays, time.monotonic()
-                        )
-                    )
+                    about = player.address, message, parcel.arrays
+                    recorder = notes.recorder if notes is not None else None
+                    self._post(told(self._coordinator, *about, recorder, arrived.at_ns))
+                    if notes is not None:
+                        notes.take_due()
             case m.Over():
                 self._company.part_with(player, lost=False)
             case m.Failed() as failed:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,11 +20,15 @@ import numpy as np
 
 from dbgraph.backends.hosts import Hosts, is_loopback, own_address_towards, read_hosts
 from dbgraph.backends.keys import KeyPair, new_key, read_key_file
+from dbgraph.backends.progress import Progress
+from dbgraph.backends.states import DRIVER, MachineState, of_progress
 from dbgraph.backends.zeromq_feed import Feeder, order
 from dbgraph.backends.zeromq_fleet import Member, end_all, listed, start_local, when_ended
 from dbgraph.backends.zeromq_job import pack, share_of, state_in, state_out
 from dbgraph.backends.zeromq_link import Link
+from dbgraph.backends.zeromq_notes import DriverNotes
 from dbgraph.backends.zeromq_replies import Kind, Reply, Waiter, result_of
+from dbgraph.backends.zeromq_states import state_of
 from dbgraph.errors import RunError, UsageError
 from dbgraph.job import Job, Step, StepResult
 from dbgraph.results import merge_results
@@ -88,6 +93,8 @@ class ZmqBackend:
         self._ordinal = 0
         self._epoch = 0
         self._ended = ""
+        self._progress = Progress()
+        self._notes: DriverNotes | None = None
         _stop_at_exit(self)
 
     # --- Backend ---
@@ -98,12 +105,13 @@ class ZmqBackend:
             raise UsageError("this backend runs a job already", hint="stop it first")
         self._job, self._ended = job, ""
         self._epoch += 1
-        with self._all_or_nothing():
+        with self._all_or_nothing("the start"):
             count = max(plan.partitions for plan in job.plans.values())
             self._feeder = Feeder(job, here=self._hosts is None)
             job_id = os.urandom(16)
             key = self._key or new_key()
             self._link = self._listen(key, job_id)
+            self._notes = DriverNotes(job.collector, self._link) if job.collector else None
             self._members = self._muster(count, key, job_id)
             for member in self._members:
                 if watched := when_ended(member, self._link.give_up):
@@ -114,6 +122,8 @@ class ZmqBackend:
                 self._members, self._gather(m.Ready, self._start_s), strict=True
             ):
                 member.answered = f"pid {ready[0].pid} on {ready[0].host}"
+                if self._notes is not None:
+                    self._notes.enter(member.number, f"partition {member.number}")
 
     def load(self, state: State | None) -> None:
         """See `Backend.load`. Raises CheckpointError where the state lacks something."""
@@ -121,7 +131,7 @@ class ZmqBackend:
             None if state is None else share_of(state, self._job.plans.values(), p)
             for p in range(len(self._members))
         ]
-        with self._all_or_nothing():
+        with self._all_or_nothing("loading"):
             for p, share in enumerate(shares):
                 boxes, scalars, arrays = state_out(share or State())
                 load = m.Load(share is not None, share.step if share else 0, boxes, scalars)
@@ -131,16 +141,21 @@ class ZmqBackend:
     def step(self, step: Step) -> StepResult:
         """See `Backend.step`."""
         plan, feeds = self._feeder.prepare(step)
-        with self._all_or_nothing():
+        with self._all_or_nothing(f"step {step.number} of {step.plan}"):
             self._ordinal += 1
+            notes, began_ns = self._notes, time.monotonic_ns()
+            send = self._live.send if notes is None else notes.send_order
             for p in range(len(self._members)):
-                self._live.send(p, *order(step, self._ordinal, plan, p, feeds))
-            replies = self._gather(m.Done)
+                send(p, *order(step, self._ordinal, plan, p, feeds))
+            waiter = self._waiter()
+            replies = waiter.gather(m.Done)
+            if notes is not None:
+                notes.stepped(step, self._ordinal, began_ns, waiter.arrived_ns)
         return merge_results(plan, map(result_of, replies))
 
     def collect(self) -> State:
         """See `Backend.collect`."""
-        with self._all_or_nothing():
+        with self._all_or_nothing("collecting"):
             for p in range(len(self._members)):
                 self._live.send(p, m.Collect())
             replies = self._gather(m.Collected)
@@ -157,6 +172,16 @@ class ZmqBackend:
         finally:
             end_all(members, _GRACE_S)
             self._feeder.close()
+
+    @property
+    def sign_s(self) -> float:
+        return self._heartbeat_s
+
+    def machines(self) -> list[MachineState]:
+        """See `states.Telling`."""
+        link, members = self._link, self._members
+        workers = [] if link is None else [state_of(link, member) for member in members]
+        return [of_progress(DRIVER, self._progress), *workers]
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
         """Per process what was refused, by reason, and how much was sent again: "driver",
@@ -213,9 +238,16 @@ class ZmqBackend:
             link.connect(peer, member.endpoint, self._silence_s)
             others = tuple(address for address in everyone if address.process != p)
             silence_s = _NEVER_S if member.process is not None else _REMOTE_SILENCE_S
-            link.send(
-                p, m.Assign(p, link.endpoint, self._epoch, others, self._heartbeat_s, silence_s)
+            assign = m.Assign(
+                p,
+                link.endpoint,
+                self._epoch,
+                others,
+                self._heartbeat_s,
+                silence_s,
+                record=self._notes is not None,
             )
+            link.send(p, assign)
             link.send(p, ship, arrays)
 
     # --- waiting ---
@@ -228,25 +260,36 @@ class ZmqBackend:
         return self._link
 
     def _gather(self, kind: type[Kind], within_s: float = float("inf")) -> list[Reply[Kind]]:
-        waiter = Waiter(self._live, self._members, self._report_s, self._stall_s, self._log)
-        return waiter.gather(kind, within_s)
+        return self._waiter().gather(kind, within_s)
+
+    def _waiter(self) -> Waiter:
+        return Waiter(
+            self._live, self._members, self._report_s, self._stall_s, self._log, self._progress
+        )
 
     # --- ending ---
 
     @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
+    def _all_or_nothing(self, doing: str) -> Iterator[None]:
         """What goes wrong, Ctrl-C included, ends the job and leaves no process."""
+        self._progress.moved(doing)
         try:
             yield
+            self._progress.moved(f"what comes after {doing}")
         except BaseException as error:
             self._ended = self._ended or str(error).split("\n")[0] or type(error).__name__
             self.stop()
             raise
 
     def _dismiss(self, link: Link, members: tuple[Member, ...]) -> None:
+        notes, self._notes = self._notes, None
         try:
+            if notes is not None:
+                notes.compare_clocks()
             for member in members:
                 link.send(member.number, m.Stop())
+            if notes is not None:
+                notes.take_rest()
             if self._hosts is not None:  # local workers end when their stdin closes
                 link.drain(_GRACE_S)
         except (KeyError, OSError):

@@ -9,16 +9,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from queue import SimpleQueue
 
 import numpy as np
 
-from dbgraph.actor import Address, Envelope
-from dbgraph.backends.theatre import Make
+from dbgraph.actor import COORDINATOR, Address, Envelope
+from dbgraph.backends.theatre import Cast
+from dbgraph.backends.turns import posting
 from dbgraph.backends.zeromq_cast import pack_make
 from dbgraph.backends.zeromq_fleet import Member, end_all, when_ended
 from dbgraph.backends.zeromq_link import Link
 from dbgraph.backends.zeromq_lodging import Lodging
+from dbgraph.backends.zeromq_notes import DriverNotes
 from dbgraph.errors import DbgraphError
 from dbgraph.wire import Process
 from dbgraph.wire import messages as m
@@ -56,15 +59,15 @@ class Company:
     """The processes of one run.
 
     Args:
-        make: makes the actors.
+        cast: its `make` makes the actors, its `collector` takes what they note.
         job: 16 random bytes.
         silence_s: a process that gives no sign of life for so long is lost.
     """
 
     def __init__(
-        self, make: Make, job: bytes, lodging: Lodging, *, heartbeat_s: float, silence_s: float
+        self, cast: Cast, job: bytes, lodging: Lodging, *, heartbeat_s: float, silence_s: float
     ) -> None:
-        self._make = np.frombuffer(pack_make(make, lodging.folder), np.uint8)
+        self._make = np.frombuffer(pack_make(cast.make, lodging.folder), np.uint8)
         self._lodging = lodging
         self._heartbeat_s, self._silence_s = heartbeat_s, silence_s
         self._players: list[Performer] = []
@@ -77,6 +80,8 @@ class Company:
             me=Process(job, m.DRIVER, _EPOCH),
             heartbeat_s=heartbeat_s,
         )
+        collector, name = cast.collector, str(COORDINATOR)
+        self.notes = DriverNotes(collector, self.link, name) if collector is not None else None
         self.link.start()
 
     # --- entering ---
@@ -152,10 +157,13 @@ class Company:
             self._heartbeat_s,
             self._lodging.driver_silence_s,
             actor=True,
+            record=self.notes is not None,
         )
         self.link.send(member.number, assign)
         if watched := when_ended(member, self.link.give_up):
             self.link.watch(*watched)
+        if self.notes is not None:
+            self.notes.enter(member.number, member.name)
 
     # --- playing ---
 
@@ -175,7 +183,8 @@ class Company:
                 continue
             if player.entered:
                 letter = write_letter(envelope.message)
-                self.link.send(player.member.number, letter, envelope.arrays)
+                send = partial(self.link.send, player.member.number, letter, envelope.arrays)
+                posting(self.notes.recorder if self.notes else None, envelope, send)
             else:
                 player.waiting.append(envelope)
 
@@ -195,8 +204,12 @@ class Company:
         """Ends all processes, frees the port."""
         for thread in self._starting:
             thread.join()
+        if self.notes is not None:
+            self.notes.compare_clocks()
         for player in self.present:
             self.link.send(player.member.number, m.Stop())
+        if self.notes is not None:
+            self.notes.take_rest()
         if self._lodging.folder is None:
             self.link.drain(_GRACE_S)
         self.link.close()

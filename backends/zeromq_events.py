@@ -9,10 +9,15 @@ from dbgraph.wire import Parcel
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A parcel came."""
+    """A parcel came.
+
+    Attributes:
+        at_ns: when its last byte was there, on the monotonic clock.
+    """
 
     peer: int
     parcel: Parcel
+    at_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

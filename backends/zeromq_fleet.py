@@ -13,6 +13,7 @@ import msgspec
 
 from dbgraph.backends.hosts import Hosts, split_endpoint
 from dbgraph.backends.keys import KeyPair
+from dbgraph.backends.processes import look_at
 from dbgraph.backends.zeromq_worker import (
     Settings,
     end_process,
@@ -49,6 +50,14 @@ class Member:
             return f"{name} (pid {self.process.pid} on this host)"
         at = f"{self.answered}, {self.endpoint}" if self.answered else self.endpoint
         return f"{name} ({at})"
+
+    def condition(self) -> tuple[str, bool]:
+        """("pid 4711 on this host: stopped", False): its process, and whether it can run, as far
+        as that can be seen from here."""
+        if self.process is None:
+            return self.answered or self.endpoint, True
+        word, alive = look_at(self.process.pid)
+        return f"pid {self.process.pid} on this host{word and ': '}{word}", alive
 
     def let_go(self) -> None:
         """A process on this host ends when its stdin closes; at the latest when it wakes up."""

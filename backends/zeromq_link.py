@@ -27,6 +27,7 @@ import numpy as np
 import zmq
 
 from dbgraph.backends.keys import KeyPair
+from dbgraph.backends.zeromq_clock import Comparing, answer
 from dbgraph.backends.zeromq_events import Arrived, Broken, Happening, Lost
 from dbgraph.backends.zeromq_gate import Gate
 from dbgraph.backends.zeromq_line import Line
@@ -35,7 +36,18 @@ from dbgraph.errors import UsageError
 from dbgraph.wire import Channel, Parcel, Process, Refusal, WireError, codec
 from dbgraph.wire.codec import Envelope
 from dbgraph.wire.connection import Limits
-from dbgraph.wire.messages import DRIVER, Ack, Any, Assign, Enter, Gone, Heartbeat
+from dbgraph.wire.messages import (
+    DRIVER,
+    Ack,
+    Any,
+    Assign,
+    Enter,
+    Gone,
+    Heartbeat,
+    Ping,
+    Pong,
+    Recorded,
+)
 
 _LONGEST_SLEEP_S = 0.2
 _BURST = 64  # messages taken before timers are looked at again
@@ -51,6 +63,10 @@ class Link:
         job: a worker that knows its job takes an `Assign` of that one only.
         beat: makes the heartbeats that are sent each `heartbeat_s`.
         on_lost: called in the I/O thread when a peer is given up.
+
+    Attributes:
+        clocks: how those that `compare_clocks` has asked answered.
+        on_notes: called in the I/O thread with what a peer has noted for a trace.
     """
 
     def __init__(
@@ -68,6 +84,8 @@ class Link:
         self.me = me
         self.inbox: SimpleQueue[Happening] = SimpleQueue()
         self.counters: Counter[str] = Counter()
+        self.clocks = Comparing()
+        self.on_notes: Callable[[int, Parcel], None] | None = None
         self.heartbeat_s = heartbeat_s
         self.limits = limits or Limits()
         self._job = job
@@ -163,6 +181,13 @@ class Link:
         line = self._lines[peer]
         return line.beat, time.monotonic() - line.beat_at
 
+    def sign_of(self, peer: int) -> tuple[Heartbeat, float, float] | None:
+        """A peer's last heartbeat, how old it is, and for how long nothing at all came; None
+        where there is no line to it yet."""
+        if peer not in self._lines:
+            return None
+        return *self.beat_of(peer), self.last_heard_s(peer)
+
     @property
     def resent(self) -> int:
         return sum(line.channel.connection.resent for line in tuple(self._lines.values()))
@@ -176,6 +201,14 @@ class Link:
     def pending(self) -> bool:
         """Whether a peer that lives lacks something that was sent to it."""
         return any(line.pending for line in tuple(self._lines.values()))
+
+    def compare_clocks(self, peer: int) -> None:
+        """Asks a peer what time it is, several times, and from now on again and again."""
+        self._lines[peer].tell(self.clocks.begin(peer))
+
+    def is_open(self, peer: int) -> bool:
+        """Whether there is a line to a peer that has not been given up."""
+        return peer in self._lines and self._lines[peer].open
 
     def drain(self, timeout_s: float) -> bool:
         """Waits until all peers that live have everything that was sent to them."""
@@ -312,15 +345,22 @@ class Link:
             self.connect(Process(envelope.job, peer.process, peer.epoch), peer.endpoint)
 
     def _deliver(self, line: Line, sender: int, parcel: Parcel) -> None:
-        message = parcel.message
+        message, at_ns = parcel.message, time.monotonic_ns()
         if isinstance(message, Ack):
             line.flush()
         elif isinstance(message, Heartbeat):
             line.beat, line.beat_at = message, time.monotonic()
+        elif isinstance(message, Ping):
+            line.tell(answer(message, at_ns))
+        elif isinstance(message, Pong):
+            if (ping := self.clocks.answered(sender, message, at_ns)) is not None:
+                line.tell(ping)
+        elif isinstance(message, Recorded) and self.on_notes is not None:
+            self.on_notes(sender, parcel)
         else:
             if sender == DRIVER:
                 self._note(message)
-            self.inbox.put(Arrived(sender, parcel))
+            self.inbox.put(Arrived(sender, parcel, at_ns))
 
     def _note(self, message: Any) -> None:
         """Who is where; at once, whatever the owner's thread is at."""
@@ -337,6 +377,8 @@ class Link:
         if self._lines and now >= self._next_beat:
             self._next_beat = now + self.heartbeat_s
             beat = self._beat()
+        for peer in self.clocks.due(now):
+            self.compare_clocks(peer)
         when = min(now + _LONGEST_SLEEP_S, self._next_beat or now)
         for number, line in tuple(self._lines.items()):
             line.tick(beat, now)

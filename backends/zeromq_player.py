@@ -9,15 +9,27 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 
-from dbgraph.actor import COORDINATOR, THEATRE, Actor, Address, Envelope
-from dbgraph.backends.turns import play
+from dbgraph.actor import (
+    COORDINATOR,
+    THEATRE,
+    Actor,
+    Address,
+    Awaited,
+    Envelope,
+    Recordable,
+    awaited,
+)
+from dbgraph.backends.progress import Progress
+from dbgraph.backends.states import beat_of
+from dbgraph.backends.turns import play, posting, told
 from dbgraph.backends.zeromq_cast import unpack_make
 from dbgraph.backends.zeromq_events import Arrived, Broken, Happening
 from dbgraph.backends.zeromq_failure import report_failure
 from dbgraph.backends.zeromq_link import Link
-from dbgraph.backends.zeromq_progress import Progress
-from dbgraph.wire import Parcel
+from dbgraph.backends.zeromq_notes import hand_in, hand_in_rest
+from dbgraph.trace.events import Recorder
 from dbgraph.wire import messages as m
 from dbgraph.wire.letter import read_letter, write_letter
 
@@ -30,9 +42,14 @@ class Stopped(Exception):
 
 
 class Player:
-    """One actor of one job; it has the place of `zeromq_service.Service`."""
+    """One actor of one job; it has the place of `zeromq_service.Service`.
 
-    def __init__(self) -> None:
+    Args:
+        record: whether it notes what it does.
+    """
+
+    def __init__(self, record: bool = False) -> None:
+        self._recorder = Recorder() if record else None
         self.progress = Progress()
         self._link: Link | None = None
         self._who = {m.DRIVER: COORDINATOR}
@@ -43,8 +60,7 @@ class Player:
         """Where the main thread is; the I/O thread calls it."""
         progress, link = self.progress, self._link
         counters = dict(link.counters, resent=link.resent, lines=link.lines) if link else {}
-        waiting = progress.waiting or ""
-        return m.Heartbeat(progress.count, progress.doing, waiting, progress.since_s, counters)
+        return beat_of(progress, counters)
 
     def run(self, link: Link) -> None:
         """Plays until the actor is over or the driver says stop; tells the driver what fails."""
@@ -52,11 +68,16 @@ class Player:
         try:
             actor = self._make(link)
             self.progress.moved("its start")
-            play(actor, lambda patience_s: self._hear(link, actor, patience_s), self._post)
+            if self._recorder is not None and isinstance(actor, Recordable):
+                actor.record(self._recorder)
+            hear = partial(self._hear, link, actor)
+            play(actor, hear, self._post, self._recorder)
             self._leave(link)
         except Stopped:
+            self._hand_in_rest(link)
             link.acknowledge()
         except Exception as error:
+            self._hand_in_rest(link)
             report_failure(link, error, str(self.progress.doing))
             raise
 
@@ -77,6 +98,8 @@ class Player:
                 self._early.append(happening)
             elif isinstance(message, m.Enter):
                 self._meet(message)
+            elif isinstance(message, m.Assign) and message.record:
+                self._recorder = Recorder()
         me = Address(message.role, message.number, message.partition)
         self.progress.moved("being made")
         return unpack_make(happening.parcel.arrays[0].tobytes())(me)
@@ -89,30 +112,33 @@ class Player:
     # --- on stage ---
 
     def _hear(self, link: Link, actor: Actor, patience_s: float | None) -> bool:
+        if self._recorder is not None:
+            hand_in(link, self._recorder)
         if self._early:
             happening: Happening | None = self._early.popleft()
         else:
             if patience_s != 0:
-                self.progress.moved(waiting="messages")
+                self.progress.moved(waiting=awaited(actor))
             happening = _happened(link, patience_s)
         if isinstance(happening, Arrived):
-            self._bring(actor, happening.peer, happening.parcel)
+            self._bring(actor, happening)
         elif patience_s == 0:
             self.progress.moved("work")
         return happening is not None
 
-    def _bring(self, actor: Actor, peer: int, parcel: Parcel) -> None:
-        now = time.monotonic()
+    def _bring(self, actor: Actor, arrived: Arrived) -> None:
+        parcel = arrived.parcel
         match parcel.message:
             case m.Letter() as letter:
-                sender = self._who[peer]
+                sender = self._who[arrived.peer]
                 message = read_letter(letter)
                 self.progress.moved(f"{type(message).__name__} from {sender}")
-                self._post(actor.receive(sender, message, parcel.arrays, now))
+                about = sender, message, parcel.arrays, self._recorder, arrived.at_ns
+                self._post(told(actor, *about))
             case m.Gone(process, lost):
                 gone = self._who[process]
                 self.progress.moved(f"the loss of {gone}")
-                self._post(actor.lost(gone, now) if lost else ())
+                self._post(actor.lost(gone, time.monotonic()) if lost else ())
             case m.Enter() as enter:
                 self._meet(enter)
             case m.Stop():
@@ -121,16 +147,23 @@ class Player:
     def _post(self, envelopes: Iterable[Envelope]) -> None:
         """What is said to somebody who never was, or is no more, is dropped."""
         assert self._link is not None
-        for to, message, arrays in envelopes:
-            process = self._process.get(to)
+        for envelope in envelopes:
+            process = self._process.get(envelope.to)
             if process is not None:
-                self._link.send(process, write_letter(message), arrays)
+                letter = write_letter(envelope.message)
+                send = partial(self._link.send, process, letter, envelope.arrays)
+                posting(self._recorder, envelope, send)
 
     # --- after ---
 
+    def _hand_in_rest(self, link: Link) -> None:
+        if self._recorder is not None:
+            hand_in_rest(link, self._recorder)
+
     def _leave(self, link: Link) -> None:
         """Goes when all that was said has arrived; those that are lost are not waited for."""
-        self.progress.moved("leaving", waiting="acknowledgements")
+        self.progress.moved("leaving", waiting=Awaited("acknowledgements"))
+        self._hand_in_rest(link)
         while link.pending:
             happening = _happened(link, _LOOK_S)
             if isinstance(happening, Arrived) and isinstance(happening.parcel.message, m.Stop):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
 
+from dbgraph.actor import Awaited
+from dbgraph.backends.progress import Progress
 from dbgraph.backends.zeromq_events import Arrived, Broken, Happening, Lost
 from dbgraph.backends.zeromq_failure import raised
 from dbgraph.backends.zeromq_fleet import ENDED, Member
@@ -27,8 +29,12 @@ _LOOK_S = 0.25
 class Waiter:
     """Waits for the members of a job, and says what they wait for.
 
+    Attributes:
+        arrived_ns: when the reply of each was there.
+
     Args:
         report_s, stall_s: see `Watch`.
+        progress: the driver's; it is told what it waits for.
     """
 
     def __init__(
@@ -38,17 +44,20 @@ class Waiter:
         report_s: float,
         stall_s: float,
         log: Callable[[str], None],
+        progress: Progress,
     ) -> None:
         self._link = link
         self._members = members
         self._report_s, self._stall_s = report_s, stall_s
-        self._log = log
+        self._log, self._progress = log, progress
+        self.arrived_ns: dict[int, int] = {}
 
     def gather(self, kind: type[Kind], within_s: float = float("inf")) -> list[Reply[Kind]]:
         """One reply of each member, by partition. Raises what the workers raised."""
         watch = Watch(self._report_s, self._stall_s)
         replies: dict[int, Reply[Kind]] = {}
         end = time.monotonic() + within_s
+        self._wait_for(kind, self._members)
         while len(replies) < len(self._members):
             happening = self._link.take(_LOOK_S)
             if happening is None:
@@ -56,10 +65,18 @@ class Waiter:
             else:
                 peer, reply = self._reply(kind, happening)
                 replies[peer] = reply
+                if isinstance(happening, Arrived):
+                    self.arrived_ns[peer] = happening.at_ns
+                self._wait_for(kind, [m for m in self._members if m.number not in replies])
             if time.monotonic() > end:
                 late = [m for m in self._members if m.number not in replies]
                 raise ClusterLostError(f"{late[0]} was not ready within {within_s:.0f} s")
         return [replies[member.number] for member in self._members]
+
+    def _wait_for(self, kind: type[Kind], pending: Sequence[Member]) -> None:
+        names = tuple(f"partition {member.number}" for member in pending)
+        what = f"{kind.__name__} from {', '.join(names[:4])}{', …' if len(names) > 4 else ''}"
+        self._progress.moved(waiting=Awaited(what, names) if names else None)
 
     def _reply(self, kind: type[Kind], happening: Happening) -> tuple[int, Reply[Kind]]:
         match happening:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import importlib
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from dbgraph.backends.zeromq_events import Arrived, Broken
+from dbgraph.backends.instructions import instruction_words
+from dbgraph.backends.progress import Progress
+from dbgraph.backends.zeromq_events import Arrived, Broken, Happening
 from dbgraph.backends.zeromq_failure import report_failure
 from dbgraph.backends.zeromq_job import state_in, state_out, unpack
 from dbgraph.backends.zeromq_link import Link
+from dbgraph.backends.zeromq_notes import WorkerNotes, hand_in_rest
 from dbgraph.backends.zeromq_player import Player, Stopped
-from dbgraph.backends.zeromq_progress import Progress
 from dbgraph.job import Job, Step
 from dbgraph.plan.plan import Plan
-from dbgraph.plan.program import Run as RunSegment
-from dbgraph.wire import Parcel
 from dbgraph.wire import messages as m
 from dbgraph.worker import Finished, Outgoing
 
@@ -37,9 +38,11 @@ class Service:
         self._module_name = machine
         self._machine: Any = None
         self._plan: Plan | None = None
+        self._number = 0
         self._partition = -1
         self._player: Player | None = None
         self._early: list[tuple[m.Value, np.ndarray]] = []
+        self._notes: WorkerNotes | None = None
 
     # --- the I/O thread calls it ---
 
@@ -47,12 +50,26 @@ class Service:
         """Where the main thread is."""
         if self._player is not None:
             return self._player.beat()
-        progress = self.progress
-        doing, waiting, awaited = self._instruction(), "", progress.waiting
-        if awaited is not None:
-            waiting = self._describe(awaited)
+        progress, awaited = self.progress, self.progress.waiting
+        doing, waiting = self._instruction(), "" if awaited is None else self._describe(awaited)
+        awaits = () if awaited is None else self._source(awaited)
         counters = dict(self.link.counters, resent=self.link.resent) if self.link else {}
-        return m.Heartbeat(progress.count, doing, waiting, progress.since_s, counters)
+        place = self._place(awaited)
+        return m.Heartbeat(
+            progress.count, doing, waiting, progress.since_s, counters, awaits, place
+        )
+
+    def _source(self, waiting: Any) -> tuple[str, ...]:
+        plan = self._plan
+        return () if plan is None else (f"partition {plan.transfers[waiting.transfer].source}",)
+
+    def _place(self, waiting: Any) -> m.Place:
+        if self._plan is None:
+            return m.Place()
+        position = self._machine.position
+        if waiting is None:
+            return m.Place(self._number, position)
+        return m.Place(self._number, position, waiting.transfer, waiting.microbatch)
 
     def _describe(self, waiting: Any) -> str:
         plan, link = self._plan, self.link
@@ -66,17 +83,8 @@ class Service:
         plan = self._plan
         if plan is None:
             return self.progress.doing
-        program = plan.programs[self._partition]
-        position = self._machine.position
-        if not 0 <= position < len(program.instructions):
-            return self.progress.doing
-        instruction = program.instructions[position]
-        if not isinstance(instruction, RunSegment):
-            return str(instruction)
-        nodes = program.segments[instruction.segment].nodes
-        layers = list(dict.fromkeys(layer for n in nodes if (layer := plan.graph[n].layer)))
-        names = ", ".join(layers[:4]) + (", …" if len(layers) > 4 else "")
-        return f"{instruction} ({names})" if names else str(instruction)
+        words = instruction_words(plan, self._partition, self._machine.position)
+        return words or self.progress.doing
 
     # --- the main thread ---
 
@@ -90,27 +98,35 @@ class Service:
             if self._player is None:
                 self._serve(link, make)
         except Stopped:
+            self._hand_in_rest(link)
             link.acknowledge()
         except Exception as error:
+            self._hand_in_rest(link)
             report_failure(link, error, self._instruction() if self._plan else "")
             raise
         else:
             if self._player is not None:
                 self._player.run(link)
 
+    def _hand_in_rest(self, link: Link) -> None:
+        if self._notes is not None:
+            hand_in_rest(link, self._notes.recorder)
+
     def _assigned(self, link: Link) -> None:
         """Waits for the first message: what this process is to be."""
-        assign = self._next_order(link).message
+        assign = self._next_order(link).parcel.message
         if not isinstance(assign, m.Assign):
             raise RuntimeError(f"a worker got {type(assign).__name__} first")
         self._partition = assign.partition
-        self._player = Player() if assign.actor else None
+        self._player = Player(assign.record) if assign.actor else None
+        if assign.record and not assign.actor:
+            self._notes = WorkerNotes()
 
     def _serve(self, link: Link, make: Callable[[Job, int], Any]) -> None:
         while True:
             self.progress.moved("idle")
-            parcel = self._next_order(link)
-            message = parcel.message
+            arrived = self._next_order(link)
+            parcel, message = arrived.parcel, arrived.parcel.message
             self.progress.moved(type(message).__name__.lower())
             match message:
                 case m.Ship():
@@ -120,7 +136,7 @@ class Service:
                     self._load(message, parcel.arrays)
                     link.send(m.DRIVER, m.Loaded())
                 case m.Run():
-                    self._step(link, message, parcel.arrays)
+                    self._step(link, message, arrived)
                 case m.Collect():
                     state = self._machine.collect()
                     boxes, scalars, arrays = state_out(state)
@@ -128,16 +144,22 @@ class Service:
                 case _:
                     raise RuntimeError(f"a worker got {type(message).__name__}")
 
-    def _next_order(self, link: Link) -> Parcel:
+    def _next_order(self, link: Link) -> Arrived:
         """The driver's next message; values that come early are kept."""
         while True:
-            parcel = _arrived(link)
-            if isinstance(parcel.message, m.Value):
-                self._early.append((parcel.message, parcel.arrays[0]))
-            elif isinstance(parcel.message, m.Stop):
+            arrived = _arrived(link)
+            message = arrived.parcel.message
+            if isinstance(message, m.Value):
+                self._note_arrival(message, arrived)
+                self._early.append((message, arrived.parcel.arrays[0]))
+            elif isinstance(message, m.Stop):
                 raise Stopped
             else:
-                return parcel
+                return arrived
+
+    def _note_arrival(self, value: m.Value, arrived: Arrived) -> None:
+        if self._notes is not None:
+            self._notes.came(value, arrived.at_ns)
 
     def _build(
         self, make: Callable[[Job, int], Any], ship: m.Ship, arrays: Sequence[np.ndarray]
@@ -145,20 +167,28 @@ class Service:
         blobs = {name: a.tobytes() for name, a in zip(ship.names, arrays, strict=True)}
         self._job: Job = unpack(blobs)
         self._machine = make(self._job, self._partition)
+        if self._notes is not None:
+            self._machine.log = self._notes.log
 
     def _load(self, load: m.Load, arrays: Sequence[np.ndarray]) -> None:
         state = state_in(load.step, load.boxes, load.scalars, arrays) if load.given else None
         self._machine.load(state)
 
-    def _step(self, link: Link, run: m.Run, arrays: Sequence[np.ndarray]) -> None:
-        machine = self._machine
+    def _step(self, link: Link, run: m.Run, arrived: Arrived) -> None:
+        machine, notes, arrays = self._machine, self._notes, arrived.parcel.arrays
+        taken_ns = time.monotonic_ns()
         step = Step(run.plan, run.number, want=frozenset(run.want))
         feeds = None
         if run.feeds is None:
             step = Step(run.plan, run.number, arrays[0] if arrays else None, want=step.want)
         else:
             feeds = dict(zip(run.feeds, arrays, strict=True))
+        if notes is not None:
+            notes.begins(run)
         machine.begin(step, feeds)
+        if notes is not None:
+            notes.began(taken_ns, arrived)
+        self._number = step.number
         self._plan = self._job.plans[run.plan]
         self._hand_over_early(run.ordinal)
         while not isinstance(state := machine.advance(), Finished):
@@ -167,6 +197,8 @@ class Service:
                 to = self._plan.transfers[state.transfer].to
                 value = m.Value(run.ordinal, state.transfer, state.microbatch)
                 link.send(to, value, [np.asarray(state.value)])
+                if notes is not None:
+                    notes.recorder.sent()
             else:
                 self.progress.moved(waiting=state)
                 self._wait_for_value(link, run.ordinal)
@@ -187,15 +219,16 @@ class Service:
 
     def _wait_for_value(self, link: Link, ordinal: int) -> None:
         """Takes one message, and all that wait behind it."""
-        parcel: Parcel | None = _arrived(link)
-        while parcel is not None:
+        happening: Happening | None = _arrived(link)
+        while isinstance(happening, Arrived):
+            parcel = happening.parcel
             if isinstance(parcel.message, m.Stop):
                 raise Stopped
             if not isinstance(parcel.message, m.Value):
                 raise RuntimeError(f"{type(parcel.message).__name__} in the middle of a step")
+            self._note_arrival(parcel.message, happening)
             self._hand_over(parcel.message, parcel.arrays[0], ordinal)
             happening = link.take(0)
-            parcel = happening.parcel if isinstance(happening, Arrived) else None
 
     def _finish(self, link: Link, ordinal: int, result: Any) -> None:
         boxes: list[tuple[m.Box, ...]] = []
@@ -204,14 +237,17 @@ class Service:
             boxes.append(tuple(m.Box(name, region.bounds) for name, region, _ in pieces))
             arrays += [np.asarray(array) for _, _, array in pieces]
         losses = {name: float(value) for name, value in result.losses.items()}
+        began_ns = time.monotonic_ns()
         link.send(m.DRIVER, m.Done(ordinal, losses, *boxes), arrays)
+        if self._notes is not None:
+            self._notes.ended(link, began_ns, arrays)
 
 
-def _arrived(link: Link) -> Parcel:
+def _arrived(link: Link) -> Arrived:
     """The next parcel; waits."""
     while True:
         happening = link.take()
         if isinstance(happening, Arrived):
-            return happening.parcel
+            return happening
         if isinstance(happening, Broken):
             raise happening.error

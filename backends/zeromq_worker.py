@@ -26,6 +26,7 @@ import msgspec
 from dbgraph.backends.hosts import split_endpoint
 from dbgraph.backends.keys import KeyPair, read_key_file
 from dbgraph.backends.zeromq_folder import remove_if_left
+from dbgraph.backends.zeromq_heap import keep_memory
 from dbgraph.backends.zeromq_link import Link
 from dbgraph.backends.zeromq_player import Player
 from dbgraph.backends.zeromq_service import Service
@@ -188,6 +189,7 @@ def _live(settings: Settings, report: int) -> int:
 
 def _prepare(settings: Settings) -> None:
     """Before jax is imported."""
+    keep_memory()
     sys.path[:] = [*sys.path, *(p for p in settings.path if p not in sys.path)]
     sys.setswitchinterval(0.0005)  # the I/O thread should not wait long for its turn
     if settings.core >= 0:

@@ -9,10 +9,11 @@ peer is lost.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from dbgraph.trace.events import Recorder
 from dbgraph.wire.messages import Message
 
 Arrays = tuple[np.ndarray, ...]
@@ -86,3 +87,43 @@ class Actor(Protocol):
     @property
     def is_over(self) -> bool:
         """Whether it has nothing more to do, ever."""
+
+
+class Awaited(NamedTuple):
+    """What an actor waits for.
+
+    Attributes:
+        what: "hidden3→hidden4, microbatch 0, from partition 1".
+        of: who is to send it, where that is known; their names are read.
+        transfer, microbatch: of a value of the plan.
+    """
+
+    what: str
+    of: tuple[object, ...] = ()
+    transfer: int | None = None
+    microbatch: int | None = None
+
+
+MESSAGES = Awaited("messages")
+
+
+@runtime_checkable
+class Waits(Protocol):
+    """An actor that can say what it waits for."""
+
+    @property
+    def awaits(self) -> Awaited:
+        """Asked when there is nothing to do until something comes."""
+
+
+@runtime_checkable
+class Recordable(Protocol):
+    """An actor that runs a program, and can note its instructions."""
+
+    def record(self, recorder: Recorder) -> None:
+        """From now on."""
+
+
+def awaited(actor: Actor) -> Awaited:
+    """What an actor waits for, as far as it says."""
+    return actor.awaits if isinstance(actor, Waits) else MESSAGES

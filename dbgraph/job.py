@@ -10,6 +10,7 @@ import numpy as np
 from dbgraph.data import Source
 from dbgraph.optim.rules import Rule
 from dbgraph.plan.plan import Plan
+from dbgraph.trace.collect import Collector
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,14 @@ class Job:
             gradients can be asked for.
         sources: by plan name the data that each machine opens itself; a plan without one is fed
             by the driver.
+        collector: of what everybody does, and when; it stays with the driver. None: nobody notes
+            it.
     """
 
     plans: Mapping[str, Plan]
     rule: Rule | None = None
     sources: Mapping[str, Source] = field(default_factory=dict)
+    collector: Collector | None = None
 
 
 @dataclass(frozen=True)

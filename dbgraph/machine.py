@@ -21,9 +21,10 @@ from dbgraph.job import Job, Step
 from dbgraph.loaded import LoadedPlan
 from dbgraph.model import Model
 from dbgraph.plan.plan import Leaf, Plan
-from dbgraph.plan.program import Run
+from dbgraph.plan.program import Run, Update
 from dbgraph.results import Part, PartitionResult, leaf_feeds, merge_results
 from dbgraph.state import State
+from dbgraph.trace.program import ProgramLog
 from dbgraph.worker import Finished, Key, Outgoing, Waiting
 
 __all__ = [
@@ -42,11 +43,15 @@ Event = Outgoing | Waiting | Finished
 class Machine:
     """Runs one partition of a job's plans.
 
+    Attributes:
+        log: notes when it does what; None: nobody asks.
+
     Raises PlanError where the plans do not place the parameters alike.
     """
 
     def __init__(self, job: Job, partition: int) -> None:
         self.partition = partition
+        self.log: ProgramLog | None = None
         self._sources: Mapping[str, Source] = job.sources
         self._wide = any(_is_wide(plan) for plan in job.plans.values())
         with self._context():
@@ -72,11 +77,18 @@ class Machine:
     def gradients(self) -> dict[str, np.ndarray]:
         """By leaf those of the step, after Finished, where the job has no rule."""
         loaded = self._current
-        return {leaf: np.asarray(loaded.gradient(leaf)) for leaf in loaded.gradients}
+        found = {leaf: np.asarray(loaded.gradient(leaf)) for leaf in loaded.gradients}
+        if self.log is not None:
+            self.log.look()
+        return found
 
     def receiver(self, transfer: int) -> int:
         """The partition that a transfer of the current plan goes to."""
         return self._current.plan.transfers[transfer].to
+
+    def sender(self, transfer: int) -> int:
+        """The partition that it comes from."""
+        return self._current.plan.transfers[transfer].source
 
     def begin(self, step: Step, feeds: Mapping[str, np.ndarray] | None = None) -> None:
         """Starts a step.
@@ -88,7 +100,7 @@ class Machine:
         self._current = self._loaded[step.plan]
         self._step = step
         if feeds is None:
-            feeds = self._read(step)
+            feeds = self.read(step)
         plan = self._current.plan
         leaves: dict[Key, Any] = {}
         for name, array in feeds.items():
@@ -101,16 +113,25 @@ class Machine:
             for name in self._current.clocks:
                 leaves[name, m] = np.asarray((step.number, m * plan.microbatch_size), np.int32)
         self._current.worker.begin(leaves)
+        if self.log is not None:
+            self.log.begin(self._current.worker.program.instructions)
 
     def advance(self) -> Event:
         """Executes instructions until something outside is needed."""
-        worker = self._current.worker
+        worker, log = self._current.worker, self.log
+        if log is not None:
+            log.resumed()
         with self._context():
             while True:
                 action = worker.next()
                 if isinstance(action, Outgoing | Waiting | Finished):
+                    if log is not None:
+                        _note_stop(action, worker.position, log)
                     return action
-                self._execute(action)
+                if log is None:
+                    self._execute(action)
+                else:
+                    self._execute_noting(action, log)
 
     def deliver(self, transfer: int, microbatch: int, value: Any) -> None:
         """A received value of the current step. Raises RunError for one that is not expected."""
@@ -127,6 +148,8 @@ class Machine:
                     losses[result.name] = self._summed(result.value)
             elif result.kind in want:
                 parts[result.kind] += self._parts(result)
+        if self.log is not None:
+            self.log.look()
         return PartitionResult(losses, parts["output"], parts["gradient"])
 
     def collect(self) -> State:
@@ -173,8 +196,26 @@ class Machine:
         except Exception as error:
             raise RunError(f"partition {self.partition}: {action}: {error}") from error
 
-    def _read(self, step: Step) -> dict[str, np.ndarray]:
-        plan, source = self._current.plan, self._sources.get(step.plan)
+    def _execute_noting(self, action: Run | Update, log: ProgramLog) -> None:
+        """As `_execute`."""
+        worker, done = self._current.worker, self._done
+        came = log.begins(worker.position)
+        self._execute(action)
+        made: list[Any] = []
+        if isinstance(action, Run):
+            outputs = worker.program.segments[action.segment].outputs
+            keys = ((name, action.microbatch) for name in outputs)
+            made = [worker.values[key] for key in keys if key in worker.values]
+        if not made and self._done > done:
+            made = list(self._model.arrays.values())
+        log.launched(came, worker.position, made)
+
+    def read(self, step: Step) -> dict[str, np.ndarray]:
+        """What `begin` feeds a step that is not fed: its examples, from the machine's source.
+
+        Raises RunError where there is none, DataError where it does not give what it should.
+        """
+        plan, source = self._loaded[step.plan].plan, self._sources.get(step.plan)
         if source is None or step.examples is None:
             raise RunError(f"plan {step.plan!r} has no data source: its steps must be fed")
         return {
@@ -205,6 +246,15 @@ class Machine:
                         f"the plans of a job must place parameters alike; partition "
                         f"{self.partition} holds {leaf.of}[{leaf.region}] in one only"
                     )
+
+
+def _note_stop(event: Event, position: int, log: ProgramLog) -> None:
+    if isinstance(event, Outgoing):
+        log.sends(position, event.value)
+    elif isinstance(event, Waiting):
+        log.waits(position)
+    else:
+        log.ends(position)
 
 
 def _is_wide(plan: Plan) -> bool:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -101,15 +101,15 @@ class Means:
 RECORDS: Mapping[str, tuple[str, ...]] = {
     # A run begins, or goes on: `step` is the number of steps done before.
     "start": ("step", "network", "partitions", "rule"),
-    # After some steps: loss is the last step's; examples_per_s since the last such record.
+    # After some steps: loss is the last step's; examples_per_s over the last seconds.
     "train": ("step", "loss"),
     # After an evaluation on held-out data.
     "eval": ("step", "loss"),
     # A checkpoint was written.
     "checkpoint": ("step", "path"),
-    # How replicas and shards are doing, every few seconds.
-    "standing": ("step", "replicas", "shards"),
-    # Training goes wrong, but goes on: what, and where it shows.
+    # How replicas and shards are doing, or the machines of a single plan, every few seconds.
+    "standing": ("step", "replicas", "shards", "machines"),
+    # Training goes wrong, but goes on: what, and where it shows; replica null: in a single plan.
     "alarm": ("step", "rule", "replica"),
     # The run ended; reason: "steps", "early stop", "interrupted" or "error".
     "end": ("step", "reason"),
@@ -118,10 +118,35 @@ RECORDS: Mapping[str, tuple[str, ...]] = {
 (seconds since 1970) and `step` (steps done); others, such as epoch, accuracy, named loss terms,
 examples_per_s, elapsed_s and best, where they are known."""
 
+Record = Mapping[str, Any]
+
+
+class Sink(Protocol):
+    """Is told all that becomes known of a run, record by record."""
+
+    def take(self, record: Record) -> None:
+        """One more. May raise RunError, which ends the run."""
+
+    def close(self) -> None:
+        """There are no more."""
+
+
+def make_record(kind: str, **fields: Any) -> dict[str, Any]:
+    """A record of now: Python's own numbers and texts; numbers that are not finite are None.
+
+    Raises ValueError where it breaks the schema.
+    """
+    missing = [name for name in RECORDS[kind] if name not in fields]
+    if missing:
+        raise ValueError(f"a record of kind {kind!r} needs {', '.join(missing)}")
+    record = {"kind": kind, "time_s": round(time.time(), 3), **fields}
+    # As it will be read from the log: who watches the run sees what a reader of its log does.
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(record, enc_hook=_plain))
+    return found
+
 
 class LogWriter:
-    """A log of JSON lines: one record a line, flushed at once; numbers that are not finite are
-    null.
+    """A log of JSON lines: one record a line, flushed at once.
 
     A resumed run appends. Steps that were done twice are there twice; the later record counts.
     Raises RunError where the file can't be written.
@@ -139,12 +164,11 @@ class LogWriter:
 
     def write(self, kind: str, **fields: Any) -> None:
         """One record. Raises ValueError where it breaks the schema."""
-        missing = [name for name in RECORDS[kind] if name not in fields]
-        if missing:
-            raise ValueError(f"a record of kind {kind!r} needs {', '.join(missing)}")
-        record = {"kind": kind, "time_s": round(time.time(), 3), **fields}
+        self.take(make_record(kind, **fields))
+
+    def take(self, record: Record) -> None:
         try:
-            self._file.write(msgspec.json.encode(record, enc_hook=_plain) + b"\n")
+            self._file.write(msgspec.json.encode(record) + b"\n")
         except OSError as error:
             raise RunError(f"can't write the log {self.path!r}: {error.strerror}") from error
 

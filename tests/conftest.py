@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["browser"]  # the fixture `open_page`
+
 _GOLDEN = Path(__file__).parent / "golden"
 
 

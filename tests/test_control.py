@@ -15,7 +15,7 @@ from replica_tools import arrays, network
 
 import dbgraph as dbg
 from dbgraph.backends.control import FILE, Answer, Request, ask, controllable
-from dbgraph.errors import UsageError
+from dbgraph.errors import RunError, UsageError
 from dbgraph.train.progress import Silent
 
 
@@ -44,19 +44,30 @@ def test_requests_are_answered_and_refused(tmp_path: Path) -> None:
         assert ask(tmp_path, {"ask": "echo"}) == {"ask": "echo"}
     assert not path.parent.exists()
     assert not (tmp_path / FILE).exists()
-    with pytest.raises(UsageError, match="no run with replicas goes on"):
+    with pytest.raises(UsageError, match="no run goes on"):
         ask(tmp_path, {"ask": "echo"})
 
 
 def test_the_file_of_a_killed_run_is_no_harm(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text('{"socket": "/nowhere/at/all"}')
-    with pytest.raises(UsageError, match="no run with replicas goes on"):
+    with pytest.raises(UsageError, match="no run goes on"):
         ask(tmp_path, {"ask": "echo"})
     with controllable(tmp_path, _handle):
         assert ask(tmp_path, {"ask": "echo"}) == {"ask": "echo"}
     (tmp_path / FILE).write_text("[1, 2")
     with controllable(tmp_path, _handle):
         assert ask(tmp_path, {"ask": "echo"}) == {"ask": "echo"}
+
+
+def test_a_run_that_does_not_answer(tmp_path: Path) -> None:
+    """As one whose process is stopped: the system takes the question, and nobody reads it."""
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(path)
+        silent.listen()
+        (tmp_path / FILE).write_text(json.dumps({"socket": path, "pid": os.getpid()}))
+        with pytest.raises(RunError, match=r"does not answer within 0\.05 s"):
+            ask(tmp_path, {"ask": "state"}, patience_s=0.05)
 
 
 class Terminal(Silent):
@@ -99,4 +110,4 @@ def test_replicas_come_and_go_from_the_command_line(cli: Cli, tmp_path: Path) ->
 def test_no_run(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("replicas", tmp_path)
     assert outcome.code == 2
-    assert "no run with replicas goes on" in outcome.err
+    assert "no run goes on" in outcome.err

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,13 +68,15 @@ def test_a_partition_talks_only_to_the_shards_that_own_what_it_reads(
     sent_bytes: Counter[tuple[Address, Address, str]] = Counter()
     send = LocalTheatre.send
 
-    def counted(self: LocalTheatre, sender: Address, envelopes: Iterable[Envelope]) -> None:
+    def counted(
+        self: LocalTheatre, sender: Address, envelopes: Iterable[Envelope], recorder: Any
+    ) -> None:
         envelopes = list(envelopes)
         for one in envelopes:
             key = sender, one.to, type(one.message).__name__
             lines[key] += 1
             sent_bytes[key] += sum(array.nbytes for array in one.arrays)
-        send(self, sender, envelopes)
+        send(self, sender, envelopes, recorder)
 
     monkeypatch.setattr(LocalTheatre, "send", counted)
     train(net, plan=plan, shards=shards, algorithm="downpour", steps=steps)

@@ -26,8 +26,8 @@ ITERATIONS = 30
 class OneProcess:
     """The whole network and the whole batch on one machine, as a function of a flat vector."""
 
-    def __init__(self, data: dict[str, np.ndarray]) -> None:
-        plan = make_plan(network(EXAMPLES, dtype="float64"), mode="training")
+    def __init__(self, data: dict[str, np.ndarray], dtype: str = "float64") -> None:
+        plan = make_plan(network(EXAMPLES, dtype=dtype), mode="training")
         self.machine = Machine(Job({"train": plan}), 0)
         self.machine.load(None)
         self.feeds = {leaf.node: data[leaf.of] for leaf in plan.leaves("input", 0)}
@@ -95,6 +95,19 @@ def test_the_iterates_are_those_of_one_process(
     np.testing.assert_allclose(one.flat(found.final), parameters, rtol=1e-8, atol=1e-8 * scale)
 
 
+def test_float32_comes_to_the_same_loss() -> None:
+    data = arrays(EXAMPLES)
+    one, losses = OneProcess(data, "float32"), list[float]()
+    stop = Stop(gtol=0, ftol=0, maxiter=ITERATIONS)
+    run(minimise(LBFGS(), stop), LocalSpace(one.start, one), lambda r: losses.append(r.loss))
+    found = train(
+        data=data, algorithm=dbg.Sandblaster(portion=5, flush_every=2, gtol=0, ftol=0),
+        replicas=3, shards=2, partitions=2, steps=ITERATIONS,
+    )  # fmt: skip
+    assert found.step == ITERATIONS
+    np.testing.assert_allclose(found.losses[-1], losses[-1], rtol=1e-4)
+
+
 def test_a_run_that_goes_on_is_one_that_did_not_stop(
     tmp_path: Path,
     data: dict[str, np.ndarray],
@@ -113,9 +126,7 @@ def test_a_run_that_goes_on_is_one_that_did_not_stop(
 
 def test_it_stops_where_it_has_converged() -> None:
     net = network(dtype="float64")
-    found = train(
-        net, arrays(24, dtype="float64"), algorithm=dbg.Sandblaster(gtol=1e-2), steps=500
-    )
+    found = train(net, arrays(24, dtype="float64"), algorithm=dbg.Sandblaster(gtol=1e-2), steps=500)
     assert found.step < 500
     assert "gtol" in found.reason
 
@@ -144,9 +155,7 @@ def test_sgd_goes_on_from_it_and_it_from_sgd(after: str | None, tmp_path: Path) 
     train(steps=3, optimizer="momentum", checkpoint=tmp_path)
     middle = train(steps=6, algorithm="sandblaster", checkpoint=tmp_path, resume=True)
     assert len(middle.losses) == 3
-    found = train(
-        steps=9, algorithm=after, optimizer="adam", checkpoint=tmp_path, resume=True
-    )
+    found = train(steps=9, algorithm=after, optimizer="adam", checkpoint=tmp_path, resume=True)
     assert found.step == 9
     assert set(wholes(found.final)) >= {("0.mu", "hidden/weights"), ("", "scores/biases")}
 

@@ -64,7 +64,7 @@ class Audience(Protocol):
     def note(self, text: str) -> None:
         """For people."""
 
-    def alarm(self, rule: str, replica: int, step: int, loss: float) -> None:
+    def alarm(self, rule: str, replica: int | None, step: int, loss: float) -> None:
         """Something is wrong. May raise RunError to end the run."""
 
     def appraising(self, step: int) -> None:

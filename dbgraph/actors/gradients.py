@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from dbgraph.actor import COORDINATOR, Address, Arrays, Envelope
+from dbgraph.actor import COORDINATOR, MESSAGES, Address, Arrays, Awaited, Envelope
 from dbgraph.actors.leading import Leading
 from dbgraph.actors.messages import Cargo, Exit, Lesson, Ordinal, Stowed, Summed
-from dbgraph.actors.partition import Partition
+from dbgraph.actors.partition import Partition, parameters_of
 from dbgraph.actors.posting import delivered
 from dbgraph.actors.runs import RunOf, runs_of
 from dbgraph.coordinate.messages import (
@@ -41,6 +41,7 @@ from dbgraph.ps.messages import End, Fetch, Fetched, Join, Reason, Refused, Stag
 from dbgraph.ps.packing import pack, part_of
 from dbgraph.ps.routes import Routes
 from dbgraph.sampler import Batches
+from dbgraph.trace.events import Recorder
 
 Gradients = dict[str, np.ndarray]
 PLAIN = Compression()
@@ -57,6 +58,7 @@ class Task:
         fetch: the number of the fetch whose parameters it needs.
         number: of the step, as in `job.Step`.
         stage: the sequence to stage it under, times the number of examples; None: it is kept.
+        likely: the run that will probably follow the last one, of another task.
     """
 
     name: tuple[int, int]
@@ -65,6 +67,7 @@ class Task:
     runs: deque[RunOf]
     examples: int
     stage: int | None = None
+    likely: RunOf | None = None
     loss: float = 0.0
     gradients: Gradients = field(default_factory=dict)
 
@@ -109,6 +112,10 @@ class BatchReplica:
     def _leader(self) -> Address:
         return self._all[0]
 
+    def record(self, recorder: Recorder) -> None:
+        """See `actor.Recordable`."""
+        self._partition.record(recorder)
+
     # The backend's calls
 
     def start(self, now: float) -> Iterable[Envelope]:
@@ -133,6 +140,15 @@ class BatchReplica:
 
     def tick(self, now: float) -> Iterable[Envelope]:
         return []
+
+    @property
+    def awaits(self) -> Awaited:
+        """A sibling's value, shards' parameters, or what anybody says next."""
+        if (value := self._partition.awaits) is not None:
+            return value
+        if self._task is None or self._fetched == self._task.fetch:
+            return MESSAGES
+        return parameters_of(s for s in self._routes.fetched if s not in self._arrays)
 
     # Messages
 
@@ -172,13 +188,13 @@ class BatchReplica:
     def _do(self, message: Any) -> Iterable[Envelope]:
         match message:
             case Compute():
-                examples = np.arange(message.start, message.stop, dtype=np.int64)
-                name = message.evaluation, message.portion
-                return self._begin(name, message.evaluation, 0, examples, None)
+                return self._begin(self._task_of(message))
             case Lesson():
                 examples = self._batches.examples(message.batch)
                 name, sequence = (message.step, 0), message.sequence
-                return self._begin(name, sequence, message.batch, examples, sequence)
+                runs = deque(runs_of(examples, self._batches.batch))
+                task = Task(name, sequence, message.batch, runs, len(examples), sequence)
+                return self._begin(task)
             case Grant():
                 self._grant(message)
             case Deny():
@@ -191,17 +207,18 @@ class BatchReplica:
 
     # Computing
 
-    def _begin(
-        self,
-        name: tuple[int, int],
-        fetch: int,
-        number: int,
-        examples: np.ndarray,
-        stage: int | None,
-    ) -> Iterable[Envelope]:
+    def _task_of(self, asked: Compute) -> Task:
+        runs = self._portion(asked.start, asked.stop)
+        likely = self._portion(*asked.likely)[0] if asked.likely else None
+        name, size = (asked.evaluation, asked.portion), asked.stop - asked.start
+        return Task(name, asked.evaluation, 0, deque(runs), size, likely=likely)
+
+    def _portion(self, start: int, stop: int) -> list[RunOf]:
+        return runs_of(np.arange(start, stop, dtype=np.int64), self._batches.batch)
+
+    def _begin(self, task: Task) -> Iterable[Envelope]:
         """A new task calls off one that has not ended."""
-        runs = deque(runs_of(examples, self._batches.batch))
-        self._task = Task(name, fetch, number, runs, len(examples), stage)
+        self._task, fetch = task, task.fetch
         self._partition.is_running = False
         self._ordinal = (self._ordinal[0] + 1, 0)
         if self._fetched == fetch:
@@ -230,10 +247,13 @@ class BatchReplica:
             self._run()
 
     def _run(self) -> None:
-        assert self._task is not None
+        task = self._task
+        assert task is not None
         self._ordinal = (self._ordinal[0], self._ordinal[1] + 1)
-        examples = self._task.runs[0].examples
-        self._partition.begin(self._ordinal, self._task.number, examples)
+        self._partition.begin(self._ordinal, task.number, task.runs[0].examples)
+        after = task.runs[1] if len(task.runs) > 1 else task.likely
+        if after is not None:
+            self._partition.expect(after.examples)
 
     def _add_run(self) -> Iterable[Envelope]:
         """A run has ended."""
@@ -262,8 +282,9 @@ class BatchReplica:
 
     def _stage(self, sequence: int, gradients: Gradients) -> Iterable[Envelope]:
         self._unstaged[sequence] = set(self._routes.pushed)
+        thinned = self._routes.thinned(gradients)
         for shard in self._routes.pushed:
-            cuts = self._routes.cut(shard, gradients)
+            cuts = self._routes.cut(shard, thinned)
             parts = tuple(part_of(way.owned, gradient) for way, gradient in cuts)
             arrays = pack([gradient for _, gradient in cuts], PLAIN)
             yield Envelope(Address("shard", shard), Stage(*self._who, sequence, parts), arrays)

@@ -144,7 +144,11 @@ class Restored(Message, frozen=True):
 
 
 class ShardStatus(Message, frozen=True):
-    """What the shard has done since it began; see `ps.counters.Counters`."""
+    """What the shard has done since it began; see `ps.counters.Counters`.
+
+    Attributes:
+        staleness: pairs of a staleness and its number of pushes.
+    """
 
     updates: int
     fetches: int
@@ -152,6 +156,7 @@ class ShardStatus(Message, frozen=True):
     fetched_bytes: int
     saved_bytes: int
     duplicates: int
+    staleness: Pairs = ()
 
 
 # --- coordinator and evaluators ---

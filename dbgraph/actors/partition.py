@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from dbgraph.actor import Address, Arrays, Envelope
+from dbgraph.actor import Address, Arrays, Awaited, Envelope
 from dbgraph.actors.messages import Cargo, Ordinal
 from dbgraph.job import Step
-from dbgraph.machine import Finished, Machine, Outgoing
+from dbgraph.machine import Finished, Machine, Outgoing, Waiting
+from dbgraph.readahead import ReadAhead
+from dbgraph.trace.events import Recorder, run_number
+from dbgraph.trace.program import ProgramLog
 
 TRAIN = "train"
 """The name of the training plan in a replica's job."""
@@ -26,9 +29,15 @@ class Partition:
 
     def __init__(self, machine: Machine, address: Address) -> None:
         self._machine, self._address = machine, address
+        self._reader = ReadAhead(lambda examples: machine.read(Step(TRAIN, examples=examples)))
         self._ordinal = NEVER
         self._early: dict[Ordinal, list[tuple[Cargo, Arrays]]] = {}
+        self._waiting: Waiting | None = None
         self.is_running = False
+
+    def record(self, recorder: Recorder) -> None:
+        """See `actor.Recordable`."""
+        self._machine.log = ProgramLog(recorder)
 
     def set(self, parameters: Mapping[str, np.ndarray]) -> None:
         """By the leaf's name; who gives them changes them no more."""
@@ -40,14 +49,24 @@ class Partition:
         Args:
             number: as in `Step`.
         """
-        self._machine.begin(Step(TRAIN, number, examples=examples, want=frozenset({"loss"})))
+        if (log := self._machine.log) is not None:
+            log.recorder.begin(run_number(ordinal), TRAIN)
+        step = Step(TRAIN, number, examples=examples, want=frozenset({"loss"}))
+        self._machine.begin(step, self._reader.take(examples))
         self._ordinal, self.is_running = ordinal, True
         for early in sorted(o for o in self._early if o <= ordinal):
             for cargo, arrays in self._early.pop(early):
                 self.deliver(cargo, arrays)
 
+    def expect(self, examples: np.ndarray) -> None:
+        """The next run will probably take these examples: they are read while this one computes."""
+        self._reader.begin(examples)
+
     def deliver(self, cargo: Cargo, arrays: Arrays) -> None:
         """A sibling's value; that of a run that is over, or was called off, is dropped."""
+        if (log := self._machine.log) is not None:
+            at = log.recorder.arrived_at
+            log.arrived(run_number(cargo.ordinal), cargo.transfer, cargo.microbatch, at)
         if cargo.ordinal > self._ordinal:
             self._early.setdefault(cargo.ordinal, []).append((cargo, arrays))
         elif cargo.ordinal == self._ordinal:
@@ -61,12 +80,23 @@ class Partition:
         if not self.is_running:
             return None
         event = self._machine.advance()
+        self._waiting = event if isinstance(event, Waiting) else None
         if isinstance(event, Outgoing):
             to = self._address._replace(partition=self._machine.receiver(event.transfer))
             cargo = Cargo(self._ordinal, event.transfer, event.microbatch)
             return [Envelope(to, cargo, (np.asarray(event.value),))]
         self.is_running = not isinstance(event, Finished)
         return None if self.is_running else []
+
+    @property
+    def awaits(self) -> Awaited | None:
+        """The value that a run waits for; None where none does."""
+        waiting = self._waiting
+        if not self.is_running or waiting is None:
+            return None
+        sender = self._address._replace(partition=self._machine.sender(waiting.transfer))
+        what = self._machine.describe(waiting)
+        return Awaited(what, (sender,), waiting.transfer, waiting.microbatch)
 
     def gradients(self) -> dict[str, np.ndarray]:
         """By the leaf's name, of the run that has ended."""
@@ -75,3 +105,8 @@ class Partition:
     def loss(self) -> float:
         """Of that run; 0 where this partition does not hold it."""
         return self._machine.result().losses.get("loss", 0.0)
+
+
+def parameters_of(shards: Iterable[int]) -> Awaited:
+    """What a partition waits for whose parameters have not come."""
+    return Awaited("parameters", tuple(Address("shard", shard) for shard in shards))

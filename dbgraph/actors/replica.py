@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from dbgraph.actor import COORDINATOR, Address, Arrays, Envelope
+from dbgraph.actor import COORDINATOR, MESSAGES, Address, Arrays, Awaited, Envelope
 from dbgraph.actors.messages import (
     Acknowledged,
     Cargo,
@@ -32,7 +32,7 @@ from dbgraph.actors.messages import (
     Sacked,
     Waits,
 )
-from dbgraph.actors.partition import Partition
+from dbgraph.actors.partition import Partition, parameters_of
 from dbgraph.actors.posting import delivered
 from dbgraph.ps import client as clients
 from dbgraph.ps import replica as drivers
@@ -52,6 +52,7 @@ from dbgraph.ps.ranges import Ranges
 from dbgraph.ps.replica import ReplicaDriver
 from dbgraph.ps.underway import Send
 from dbgraph.sampler import Batches
+from dbgraph.trace.events import Recorder
 
 MakeClient = Callable[[int, int, int], Client]
 """(replica, partition, epoch) → the client of that partition."""
@@ -96,6 +97,10 @@ class DownpourReplica:
     def _leader(self) -> Address:
         return self._all[0]
 
+    def record(self, recorder: Recorder) -> None:
+        """See `actor.Recordable`."""
+        self._partition.record(recorder)
+
     # The backend's calls
 
     def start(self, now: float) -> Iterable[Envelope]:
@@ -120,6 +125,14 @@ class DownpourReplica:
 
     def tick(self, now: float) -> Iterable[Envelope]:
         return []
+
+    @property
+    def awaits(self) -> Awaited:
+        """A sibling's value, shards' parameters, or what anybody says next."""
+        if (value := self._partition.awaits) is not None:
+            return value
+        shards = self._client.awaits if self._client is not None else ()
+        return parameters_of(shards) if shards else MESSAGES
 
     def _delivered(self, envelopes: Iterable[Envelope]) -> list[Envelope]:
         return delivered(self._address, envelopes, self._take)

@@ -62,6 +62,7 @@ class ShardActor:
             fetched_bytes=counted.fetched_bytes,
             saved_bytes=counted.saved_bytes,
             duplicates=counted.duplicates,
+            staleness=tuple(sorted(counted.staleness.items())),
         )
         if status == self._told:
             return []

@@ -23,6 +23,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 PLAN = click.argument("plan_file", metavar="PLAN")
 NETWORK = click.argument("spec", metavar="FILE.py[:FUNCTION]")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+TRACE = click.option(
+    "--trace",
+    metavar="FILE",
+    help="Write what every process does and when; ui.perfetto.dev shows it.",
+)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -64,8 +69,24 @@ def load_network(spec: str) -> Network:
 
 def load_plan(path: str) -> Plan:
     """A plan whose file keeps all rules. Raises UsageError where there is none, PlanError."""
-    from dbgraph.plan.text import open_plan
     from dbgraph.plan.verify import verify_plan
+
+    plan = read_plan(path)
+    try:
+        verify_plan(plan)
+    except DbgraphError as error:
+        raise PlanError(f"{path}: {error.rule}", at=error.at, hint=error.hint) from error
+    return plan
+
+
+def read_plan(path: str, *, broken: bool = False) -> Plan:
+    """A plan that may break rules. Raises UsageError where there is none, PlanError where it can't
+    be read.
+
+    Args:
+        broken: whether its cuts may be others than those that it was made of, too.
+    """
+    from dbgraph.plan.text import open_plan
 
     if not os.path.exists(path):
         hint = "make one with: dbgraph compile FILE.py --partitions N -o PLAN"
@@ -73,12 +94,7 @@ def load_plan(path: str) -> Plan:
     if path.endswith(".py"):
         hint = f"make one of it: dbgraph compile {path} --partitions N -o PLAN"
         raise UsageError(f"{path!r} is no plan", hint=hint)
-    plan = open_plan(path)
-    try:
-        verify_plan(plan)
-    except DbgraphError as error:
-        raise PlanError(f"{path}: {error.rule}", at=error.at, hint=error.hint) from error
-    return plan
+    return open_plan(path, edited=broken)
 
 
 def check_target(path: str | None) -> None:

@@ -13,6 +13,7 @@ from dbgraph.commands.base import (
     AS_JSON,
     PLAN,
     QUIET,
+    TRACE,
     check_target,
     load_plan,
     print_json,
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from dbgraph.data import Source
     from dbgraph.plan.plan import Plan
     from dbgraph.state import State
+    from dbgraph.trace.recording import Recording
+
+NAME = "run"
+"""Of the plan, in its job."""
 
 _EPILOG = """\b
 Examples:
@@ -53,6 +58,7 @@ examples; any number of them: the last batch is filled up, and cut off again.
 @click.option("--hosts", metavar="FILE", help="zmq: the hosts where workers listen.")
 @click.option("--key", metavar="FILE", help="zmq: the key file of those workers.")
 @click.option("-o", "--output", metavar="FILE.npz", help="Write the outputs to this file.")
+@TRACE
 @AS_JSON
 @QUIET
 def run(
@@ -63,6 +69,7 @@ def run(
     hosts: str | None,
     key: str | None,
     output: str | None,
+    trace: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -77,6 +84,7 @@ def run(
         raise PlanError(f"{plan_file} is a plan for {plan.mode}, not for inference", hint=hint)
     options = _backend_options(backend, hosts, key)
     from dbgraph.kernels.cache import use_compilation_cache
+    from dbgraph.trace.recording import Recording
 
     use_compilation_cache()
     with redirect_stdout(sys.stderr):  # what a user's function prints is no result
@@ -84,7 +92,11 @@ def run(
         state = _state(plan, checkpoint)
         if state is None:
             warn("no --checkpoint: the parameters are the initial, untrained ones")
-        outputs = _compute(plan, source, state, backend, options)
+        recording = None
+        if trace is not None:
+            say = (lambda text: None) if quiet else story
+            recording = Recording(trace, {NAME: plan}, backend, say)
+        outputs = _compute(plan, source, state, backend, options, recording)
     if output is not None:
         write_file(output, _npz(outputs))
         if not quiet:
@@ -121,7 +133,12 @@ def _state(plan: Plan, checkpoint: str | None) -> State | None:
 
 
 def _compute(
-    plan: Plan, source: Source, state: State | None, backend: str, options: dict[str, Any]
+    plan: Plan,
+    source: Source,
+    state: State | None,
+    backend: str,
+    options: dict[str, Any],
+    recording: Recording | None,
 ) -> dict[str, np.ndarray]:
     """All outputs of all examples, batch by batch."""
     import numpy as np
@@ -133,14 +150,17 @@ def _compute(
     runner = make_backend(backend, **options)
     found: dict[str, list[np.ndarray]] = {name: [] for name in plan.outputs}
     try:
-        runner.start(Job({"run": plan}, sources={"run": source}))
+        collector = recording.collector if recording is not None else None
+        runner.start(Job({NAME: plan}, sources={NAME: source}, collector=collector))
         runner.load(state)
         for number, (examples, valid) in enumerate(sweep(len(source), plan.batch)):
-            step = Step("run", number, examples=examples, want=frozenset({"output"}))
+            step = Step(NAME, number, examples=examples, want=frozenset({"output"}))
             for name, value in runner.step(step).outputs.items():
                 found[name].append(value[:valid] if _has_batch(plan, name) else value)
     finally:
         runner.stop()
+        if recording is not None:
+            recording.finish(sys.exception())
     return {
         name: np.concatenate(parts) if _has_batch(plan, name) else parts[-1]
         for name, parts in found.items()

@@ -14,6 +14,7 @@ from dbgraph.commands.base import (
     AS_JSON,
     NETWORK,
     QUIET,
+    TRACE,
     load_network,
     print_json,
 )
@@ -34,6 +35,7 @@ Examples:
   dbgraph train net.py --checkpoint runs/a --steps 5000 --patience 5 --log runs/a.jsonl
   dbgraph train net.py --checkpoint runs/a --steps 9000 --resume --partitions 8
   dbgraph train examples/digits.py --algorithm downpour --replicas 4 --shards 2 --n-fetch 2
+  dbgraph train examples/digits.py --partitions 4 --backend zmq --checkpoint runs/b --dashboard
 """
 
 
@@ -81,6 +83,16 @@ Examples:
 @click.option("--keep", type=click.IntRange(1), default=3, show_default=True, help="How many stay.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in the folder.")
 @click.option("--log", metavar="FILE", help="Write a log of JSON lines.")
+@TRACE
+@click.option("--tensorboard", metavar="DIR", help="Write event files for TensorBoard.")
+@click.option(
+    "--dashboard",
+    metavar="[PORT]",
+    is_flag=False,
+    flag_value=0,
+    type=click.IntRange(0, 65535),
+    help="Show the run as a page on this host; its address goes to stderr.",
+)
 @click.option("--hosts", metavar="FILE", help="zmq: TOML file of the workers' addresses.")
 @click.option("--key", metavar="FILE", help="zmq: the key that those workers were started with.")
 @click.option("--port", type=click.IntRange(1, 65535), help="zmq: partition p listens on PORT + p.")

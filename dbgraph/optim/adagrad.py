@@ -47,7 +47,10 @@ def _added(total: jax.Array, gradient: jax.Array) -> jax.Array:
 
 def _scaled(gradient: jax.Array, total: jax.Array) -> jax.Array:
     # `total == 0` and not `total > 0`: a gradient that is not a number must show.
-    root = jnp.sqrt(jnp.where(total == 0, 1, total))
+    # The choice stands between root and quotient: XLA makes `x / sqrt(y)` a product with an
+    # approximate inverse root, which differs with the place of a number in a vector; so updates
+    # in parts, or by rows, would not be bit for bit those of the whole.
+    root = jnp.where(total == 0, 1, jnp.sqrt(total))
     return jnp.where(total == 0, 0, gradient.astype(total.dtype) / root).astype(gradient.dtype)
 
 

@@ -8,10 +8,11 @@ expression for expression, since one that is written otherwise may round otherwi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from dbgraph.optim.rules import Rule
 
@@ -55,27 +56,43 @@ def update_blocks(rule: Rule) -> Callable[..., tuple[list[jax.Array], list[Any]]
     return jax.jit(apply, donate_argnums=(0, 1))
 
 
-@lru_cache(maxsize=64)
 def update_rows(rule: Rule) -> Callable[..., tuple[jax.Array, Any]]:
     """fn(value, state, indices, gradient, factor) → (value, state), of some rows of one block.
 
     Other rows stay as they are, their slots too: momentum does not decay where no gradient comes
     (the "lazy" or "sparse" form of the rules). Rows with an index outside the block are left out.
     Value and state give up their memory.
+
+    The rows are updated by `update_blocks` itself, not in one computation with taking them and
+    putting them back: XLA would round otherwise in that.
     """
-
-    def taken(leaf: jax.Array, indices: jax.Array) -> jax.Array:
-        return leaf.at[indices].get(mode="fill", fill_value=0) if leaf.ndim else leaf
-
-    def put(leaf: jax.Array, indices: jax.Array, rows: jax.Array) -> jax.Array:
-        return leaf.at[indices].set(rows, mode="drop") if leaf.ndim else rows
 
     def apply(
         value: jax.Array, state: Any, indices: jax.Array, gradient: jax.Array, factor: Any
     ) -> tuple[jax.Array, Any]:
-        rows = jax.tree.map(lambda leaf: taken(leaf, indices), state)
-        changed, rows = _one(rule, taken(value, indices), rows, gradient, factor)
-        state = jax.tree.map(lambda leaf, new: put(leaf, indices, new), state, rows)
-        return put(value, indices, changed), state
+        rows, slots = _take((value, state), indices)
+        (rows,), (slots,) = update_blocks(rule)([rows], [slots], [gradient], factor)
+        changed: tuple[jax.Array, Any] = _put((value, state), indices, (rows, slots))
+        return changed
 
-    return jax.jit(apply, donate_argnums=(0, 1))
+    return apply
+
+
+@jax.jit
+def _take(whole: Any, indices: jax.Array) -> Any:
+    """Rows of all leaves; copies of those that have none, such as a count."""
+
+    def taken(leaf: jax.Array) -> jax.Array:
+        return leaf.at[indices].get(mode="fill", fill_value=0) if leaf.ndim else jnp.copy(leaf)
+
+    return jax.tree.map(taken, whole)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _put(whole: Any, indices: jax.Array, rows: Any) -> Any:
+    """The inverse of `_take`; `whole` gives up its memory."""
+
+    def put(leaf: jax.Array, new: jax.Array) -> jax.Array:
+        return leaf.at[indices].set(new, mode="drop") if leaf.ndim else new
+
+    return jax.tree.map(put, whole, rows)

@@ -17,11 +17,12 @@ class Alarm:
 
     Attributes:
         rule: for people: what, with its values.
-        replica, step: where it shows; the step counts in the replica's epoch.
+        replica, step: where it shows; the step counts in the replica's epoch. Replica None: a
+            run without replicas.
     """
 
     rule: str
-    replica: int
+    replica: int | None
     step: int
     loss: float
 
@@ -38,9 +39,9 @@ class LossWatch:
         self._last: deque[float] = deque(maxlen=WINDOW)
         self._first = self._lowest = inf
         self._has_risen = False
-        self._broken: set[int] = set()
+        self._broken: set[int | None] = set()
 
-    def told(self, replica: int, step: int, loss: float) -> Alarm | None:
+    def told(self, replica: int | None, step: int, loss: float) -> Alarm | None:
         """Takes a step's loss."""
         if not isfinite(loss):
             known = replica in self._broken
@@ -61,6 +62,10 @@ class LossWatch:
             return None
         rule = (
             f"the loss rises: {mean:.4g} on average over the last {WINDOW} steps, after "
-            f"{self._lowest:.4g}; the last one is replica {replica}'s step {step}"
+            f"{self._lowest:.4g}; the last one is {_where(replica, step)}"
         )
         return Alarm(rule, replica, step, loss)
+
+
+def _where(replica: int | None, step: int) -> str:
+    return f"step {step}" if replica is None else f"replica {replica}'s step {step}"

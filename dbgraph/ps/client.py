@@ -141,7 +141,7 @@ class Client:
         """
         if set(gradients) != self._routes.trained or not self._computing:
             raise RunError("a client is given a step's gradients, all of them, when it is done")
-        self._local.accrue(gradients, batches)
+        self._local.accrue(self._routes.thinned(gradients), batches)
         self._computing = False
         sends = self._push(self._push_compression) if self._step % self._options.n_push == 0 else []
         self._step += 1
@@ -197,6 +197,14 @@ class Client:
         if fetching is None:
             return [*pushes]
         return [*pushes, *(m for s, m in fetching.messages.items() if s not in fetching.bases)]
+
+    @property
+    def awaits(self) -> tuple[int, ...]:
+        """The shards whose parameters the next step waits for."""
+        fetching = self._fetching
+        if fetching is None or self._computing:
+            return ()
+        return tuple(shard for shard in fetching.messages if shard not in fetching.bases)
 
     # Inside
 

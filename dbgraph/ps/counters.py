@@ -16,7 +16,7 @@ class Counters:
     Attributes:
         pushes, fetches: applied, answered.
         duplicates: pushes that came again.
-        pushed_bytes, fetched_bytes: of the arrays.
+        pushed_bytes, fetched_bytes: of the arrays; staged pushes too.
         saved_bytes: how many more they would have been without compression.
         staleness: number of pushes by their staleness.
     """
@@ -30,11 +30,15 @@ class Counters:
     staleness: Counter[int] = field(default_factory=Counter)
 
     def pushed(self, plain_bytes: int, arrays: Sequence[np.ndarray], staleness: int) -> None:
-        came_bytes = sum(array.nbytes for array in arrays)
+        self.staged(plain_bytes, arrays)
         self.pushes += 1
+        self.staleness[staleness] += 1
+
+    def staged(self, plain_bytes: int, arrays: Sequence[np.ndarray]) -> None:
+        """It has come, and is applied later."""
+        came_bytes = sum(array.nbytes for array in arrays)
         self.pushed_bytes += came_bytes
         self.saved_bytes += plain_bytes - came_bytes
-        self.staleness[staleness] += 1
 
     def fetched(self, plain_bytes: int, arrays: Sequence[np.ndarray]) -> None:
         sent_bytes = sum(array.nbytes for array in arrays)

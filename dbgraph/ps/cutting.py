@@ -103,7 +103,5 @@ class Copy:
         ]
         boxes = tuple(box for box, _ in pieces)
         arrays = (*(array for _, array in pieces), *map(np.asarray, state.scalars.values()))
-        message = Snapped(
-            self.number, state.step, self._streams.all(), boxes, tuple(state.scalars)
-        )
+        message = Snapped(self.number, state.step, self._streams.all(), boxes, tuple(state.scalars))
         return message, arrays

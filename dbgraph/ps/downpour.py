@@ -153,9 +153,7 @@ class Coordinator:
 
     # Replicas
 
-    def join(
-        self, message: Join, number: int | None = None
-    ) -> tuple[int, list[Instruction]]:
+    def join(self, message: Join, number: int | None = None) -> tuple[int, list[Instruction]]:
         """(number of the replica, instructions). One of another network is sent away at once,
         and so is one that comes when all is done.
 

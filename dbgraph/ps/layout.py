@@ -199,9 +199,7 @@ def _snapped(cut: float, ends: Sequence[int], slack_bytes: float) -> float:
     return nearest if abs(nearest - cut) <= slack_bytes else cut
 
 
-def _split(
-    box: _Box, cuts: Sequence[float], share_bytes: float
-) -> Iterator[tuple[int, Region]]:
+def _split(box: _Box, cuts: Sequence[float], share_bytes: float) -> Iterator[tuple[int, Region]]:
     """(number of the piece, piece) of a box cut at the rows nearest to these bytes; numbers whose
     piece is empty are left out."""
     region = box.owned.region

@@ -49,9 +49,7 @@ def unpack(
     ]
 
 
-def _unpacked(
-    part: Part, codec: str, arrays: Arrays, types: Mapping[str, TensorType]
-) -> Change:
+def _unpacked(part: Part, codec: str, arrays: Arrays, types: Mapping[str, TensorType]) -> Change:
     one = region_of(part)
     if one.parameter not in types:
         raise RunError(f"there is no parameter {one.parameter!r}")

@@ -24,9 +24,7 @@ class Reply:
     arrays: Arrays = ()
 
 
-def refuse(
-    to: Source, message: Any, reason: Reason, expected: int = 0, detail: str = ""
-) -> Reply:
+def refuse(to: Source, message: Any, reason: Reason, expected: int = 0, detail: str = "") -> Reply:
     fields = msgspec.structs.asdict(message)
     refused = Refused(
         what=type(message).__name__,

@@ -15,6 +15,7 @@ from dbgraph.ps.gradients import Gradient, cut
 from dbgraph.ps.layout import Layout, Owned
 from dbgraph.ps.messages import Part
 from dbgraph.ps.packing import part_of, unpack
+from dbgraph.ps.rows import rows_of, tables
 from dbgraph.wire.parcel import DTYPES, empty_aligned
 
 Leaves = dict[str, np.ndarray]
@@ -39,12 +40,20 @@ class Routes:
     Args:
         leaves: what the partition holds.
         trained: names of the leaves that have gradients.
+        tables: names of those whose gradients travel as rows (`rows.tables`).
     """
 
-    def __init__(self, layout: Layout, leaves: Sequence[Leaf], trained: Collection[str]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        leaves: Sequence[Leaf],
+        trained: Collection[str],
+        tables: Collection[str] = (),
+    ) -> None:
         self.types: Mapping[str, TensorType] = layout.types
         self.leaves = {leaf.node: leaf for leaf in leaves}
         self.trained = frozenset(trained)
+        self._tables = self.trained.intersection(tables)
         self.fetched: dict[int, tuple[Way, ...]] = {}
         for leaf in leaves:
             for piece in layout.pieces(leaf.of, leaf.region):
@@ -65,7 +74,16 @@ class Routes:
         leaves = plan.leaves("parameter", partition)
         gradients = {(r.name, r.region) for r in plan.results(partition) if r.kind == "gradient"}
         trained = {leaf.node for leaf in leaves if (leaf.of, leaf.region) in gradients}
-        return Routes(layout, leaves, trained)
+        return Routes(layout, leaves, trained, tables(plan, partition))
+
+    def thinned(self, gradients: Mapping[str, Gradient]) -> dict[str, Gradient]:
+        """Gradients as they travel: of tables only the rows that are not zero."""
+        return {
+            leaf: rows_of(gradient, self.leaves[leaf].region)
+            if leaf in self._tables and isinstance(gradient, np.ndarray)
+            else gradient
+            for leaf, gradient in gradients.items()
+        }
 
     def cut(self, shard: int, gradients: Mapping[str, Gradient]) -> list[tuple[Way, Gradient]]:
         """The parts of the gradients that go to a shard."""

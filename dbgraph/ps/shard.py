@@ -158,6 +158,7 @@ class Shard:
             return [refuse(source, stage, Reason.MALFORMED, detail=error.rule)]
         key = stage.replica, stage.epoch, stage.sequence
         self._staging.stage(key, stage.partition, changes)
+        self.counters.staged(sum(size_bytes(gradient) for _, gradient in changes), arrays)
         return [Reply(source, Staged(stage.replica, stage.partition, stage.epoch, stage.sequence))]
 
     # The coordinator

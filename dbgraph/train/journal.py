@@ -10,19 +10,20 @@ from queue import Empty, SimpleQueue
 from dbgraph.actors.audience import Wish
 from dbgraph.actors.messages import Appraised, ShardStatus
 from dbgraph.errors import RunError
+from dbgraph.ps.alarm import Alarm
 from dbgraph.state import State
+from dbgraph.train.heard import LOG_S
 from dbgraph.train.history import Evaluation
 from dbgraph.train.interrupt import Interrupted, Interruptible
 from dbgraph.train.judge import Judge, run_metrics
-from dbgraph.train.log import RunLog
+from dbgraph.train.log import RunLog, is_due
 from dbgraph.train.progress import Progress, Silent
 from dbgraph.train.saving import Saver, broken, kept
 from dbgraph.train.setup import Setup
 from dbgraph.train.standing import Standing
 
 TABLE_S = 1.0
-LOG_S = 5.0
-"""How often the table is shown, and logged."""
+"""How often the table is shown."""
 
 Wishes = SimpleQueue[Wish]
 
@@ -65,14 +66,15 @@ class Journal:
         self.losses.append(loss)
         before, self.step = self.step, step
         self._progress.step(step, loss, None)
-        if _due(before, step, self._setup.options.log_every):
-            self._log.trained(step, {"loss": loss}, None)
+        self._log.stepped(before, step, {"loss": loss}, None)
         if not math.isfinite(loss):
             where = "" if replica is None else f" of replica {replica}"
             raise RunError(f"step {step}: the loss{where} is {loss}", hint=kept(self._saver))
 
     def replica(self, number: int, doing: str, staleness: int | None, now: float) -> None:
         self.standing.heard(number, doing, staleness, now)
+        if doing == "lost":
+            self._log.alarmed(Alarm(f"replica {number} is lost", number, self.step, math.nan))
 
     def computed(self, number: int, examples: int, now: float) -> None:
         self.standing.computed(number, examples, now)
@@ -83,10 +85,10 @@ class Journal:
     def note(self, text: str) -> None:
         self._progress.note(text)
 
-    def alarm(self, rule: str, replica: int, step: int, loss: float) -> None:
+    def alarm(self, rule: str, replica: int | None, step: int, loss: float) -> None:
         if math.isfinite(loss):
             self._progress.note(f"alarm: {rule}")
-            self._log.write("alarm", self.step, rule=rule, replica=replica, replica_step=step)
+            self._log.alarmed(Alarm(rule, replica, step, loss))
         else:
             raise RunError(rule, hint=kept(self._saver))
 
@@ -126,12 +128,12 @@ class Journal:
 
     def evaluation_due(self, before: int, step: int) -> bool:
         setup = self._setup
-        return step < setup.steps and _due(before, step, setup.evaluate_every)
+        return step < setup.steps and is_due(before, step, setup.evaluate_every)
 
     def snapshot_due(self, before: int, step: int) -> bool:
         if not self._saver.enabled or step >= self._setup.steps:
             return False
-        due = _due(before, step, self._setup.checkpoint_every)
+        due = is_due(before, step, self._setup.checkpoint_every)
         if due:
             self._due.add(step)
         return due or self.evaluation_due(before, step)
@@ -177,9 +179,4 @@ class Journal:
 
     def log_standing(self, now: float) -> None:
         self._logged_s = now
-        self._log.write("standing", self.step, **self.standing.records(now))
-
-
-def _due(before: int, step: int, every: int) -> bool:
-    """Whether a multiple of `every` was reached."""
-    return every > 0 and step // every > before // every
+        self._log.write("standing", self.step, machines=[], **self.standing.records(now))

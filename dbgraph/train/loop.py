@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
 from dbgraph.backends.base import Backend
-from dbgraph.errors import DbgraphError, RunError
+from dbgraph.errors import RunError
 from dbgraph.job import Step, StepResult
+from dbgraph.ps.alarm import LossWatch
 from dbgraph.state import State
 from dbgraph.train.blame import blame_evaluation, blame_training
+from dbgraph.train.control import control, machine_answers
 from dbgraph.train.evaluate import batch_accuracy, evaluate
+from dbgraph.train.heard import Heard
 from dbgraph.train.history import Evaluation, Result
 from dbgraph.train.interrupt import Interrupted, Interruptible
 from dbgraph.train.judge import Judge, run_metrics
@@ -28,11 +29,13 @@ from dbgraph.train.setup import TRAIN, Setup
 class Loop:
     """One run, from the setup's begin to its end. The backend is started and loaded already."""
 
-    def __init__(self, backend: Backend, setup: Setup, progress: Progress, saver: Saver) -> None:
+    def __init__(
+        self, backend: Backend, setup: Setup, progress: Progress, saver: Saver, log: RunLog
+    ) -> None:
         self._backend, self._setup, self._progress = backend, setup, progress
-        self._saver = saver
+        self._saver, self._log = saver, log
         self._judge = Judge(setup.options.patience, setup.begin.meta.metrics)
-        self._log = RunLog(setup)
+        self._watch = LossWatch()
         self._interruptible = Interruptible(quiet=isinstance(progress, Silent))
         self._done = setup.begin.step
         self._losses: list[float] = []
@@ -43,12 +46,16 @@ class Loop:
     def run(self) -> Result:
         """Raises RunError where a loss or a parameter is not finite any more, CheckpointError
         where a checkpoint can't be written, KeyboardInterrupt after Ctrl-C."""
-        with self._log, self._ending(), self._interruptible:
+        answers = machine_answers(self._setup, self._log, self._backend)
+        with self._interruptible, control(self._setup.options.checkpoint, answers):
             return self._run()
 
     def _run(self) -> Result:
+        setup = self._setup
+        heard = Heard(self._backend, self._log, setup.plan.partitions, setup.examples_per_step)
         try:
-            reason = self._train()
+            with heard:
+                reason = self._train()
         except Interrupted:
             self._save_interrupted()
             raise
@@ -57,19 +64,6 @@ class Loop:
             self._save(state, best=False)
         self._log.write("end", self._done, reason=reason)
         return self._result(reason, state)
-
-    @contextmanager
-    def _ending(self) -> Iterator[None]:
-        """What ends a run before its time is in the log."""
-        try:
-            yield
-        except BaseException as error:
-            interrupted = isinstance(error, KeyboardInterrupt)
-            reason = "interrupted" if interrupted else "error"
-            said = error.rule if isinstance(error, DbgraphError) else type(error).__name__
-            with suppress(RunError):  # a disk that is full has been reported
-                self._log.write("end", self._done, reason=reason, error=said)
-            raise
 
     # Steps
 
@@ -107,8 +101,11 @@ class Loop:
         if scored and setup.pair:
             self._accuracy = batch_accuracy(setup.pair, setup.data.train, examples, result)
         self._progress.step(self._done, loss, self._accuracy)
-        if _due(self._done, setup.options.log_every):
-            self._log.trained(self._done, result.losses, self._accuracy)
+        self._log.stepped(number, self._done, result.losses, self._accuracy)
+        alarm = self._watch.told(None, self._done, loss)
+        if alarm is not None:
+            self._progress.note(f"alarm: {alarm.rule}")
+            self._log.alarmed(alarm)
 
     def _evaluate(self) -> bool:
         """Whether it is the best so far."""

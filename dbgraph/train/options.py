@@ -46,7 +46,11 @@ class Options:
             evaluation. The best one by held-out loss is kept besides.
         keep: how many of the newest checkpoints stay.
         resume: True: go on from the newest checkpoint in `checkpoint`. A path: from that one.
-        log: file for a log of JSON lines.
+        log: file for a log of JSON lines; beside the one in the folder for checkpoints.
+        dashboard: port of a page on loopback that shows the run as it goes on; 0: one that is
+            free. Its URL goes to stderr.
+        tensorboard: folder for event files of the log's records, which TensorBoard shows.
+        trace: file for what every process does and when, in Perfetto's format (`dbgraph.trace`).
         log_every: a record of the training loss after so many steps.
         accuracy: "class=label": compare this integer output with that input. By default the
             only pair that can be compared.
@@ -74,6 +78,9 @@ class Options:
     keep: int = 3
     resume: bool | str | os.PathLike[str] = False
     log: str | os.PathLike[str] | None = None
+    dashboard: int | None = None
+    tensorboard: str | os.PathLike[str] | None = None
+    trace: str | os.PathLike[str] | None = None
     log_every: int = 10
     accuracy: str | None = None
     many: Many | None = field(init=False, default=None)
@@ -122,6 +129,7 @@ _COUNTS: Mapping[str, int] = {
     "checkpoint_every": 0,
     "keep": 1,
     "log_every": 1,
+    "dashboard": 0,
 }
 """Options that are whole numbers, with the least that each may be."""
 

@@ -1,21 +1,28 @@
-"""The story of a run, for people: a bar on a terminal, lines elsewhere. It goes to stderr."""
+"""The story of a run, for people: a screen on a terminal, lines elsewhere. It goes to stderr."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from msgspec.structs import replace
 
 from dbgraph import units
 from dbgraph.errors import UsageError
+from dbgraph.metrics import Record, make_record
 from dbgraph.train.history import Evaluation
+from dbgraph.watch.fold import RunView, fold
 
 if TYPE_CHECKING:
-    from rich.progress import ProgressColumn
+    from rich.console import RenderableType
+    from rich.live import Live
 
-    from dbgraph.train.livetable import TableProgress
     from dbgraph.train.standing import Standing
+
+_DRAWN_HZ = 2.0
+"""How often a screen is drawn: a run has better things to do."""
 
 
 class Progress(Protocol):
@@ -32,6 +39,9 @@ class Progress(Protocol):
 
     def standing(self, standing: Standing, now: float) -> None:
         """How replicas and shards are doing, where there are any."""
+
+    def record(self, record: Record) -> None:
+        """What the log is told. Other threads call this too, one at a time."""
 
     def note(self, text: str) -> None:
         """Something that people should know."""
@@ -76,6 +86,9 @@ class Silent:
     def standing(self, standing: Standing, now: float) -> None:
         pass
 
+    def record(self, record: Record) -> None:
+        pass
+
     def note(self, text: str) -> None:
         pass
 
@@ -118,6 +131,9 @@ class Lines:
             self._stood_s = self._clock()
             self.note("\n".join(standing.lines(now)))
 
+    def record(self, record: Record) -> None:
+        pass
+
     def note(self, text: str) -> None:
         print(text, file=self._file or sys.stderr, flush=True)
 
@@ -130,65 +146,68 @@ class Lines:
 
 
 class Bar:
-    """A progress bar by rich."""
+    """The screen of `watch.screen`, drawn anew all the time: also while a step hangs."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._bar: TableProgress | None = None
-        self._task: Any = None
+        self._live: Live | None = None
         self._pace = Pace(0, 0, 0, clock)
-        self._told_s = 0.0
-        self._held_out = ""
+        self._view = RunView()
+        self._done = 0
+        self._latest: dict[str, float] = {}
 
     def start(self, title: str, done: int, total: int, batch: int) -> None:
         from rich.console import Console
-
-        from dbgraph.train.livetable import TableProgress
+        from rich.live import Live
 
         self._pace = Pace(done, total, batch, self._clock)
-        self._bar = TableProgress(*_columns(), console=Console(stderr=True), expand=True)
-        self._bar.console.print(title, highlight=False, markup=False)
-        self._task = self._bar.add_task("", total=total, completed=done, text="compiling")
-        self._bar.start()
+        self._done, self._latest = done, {}
+        self._view = RunView(state="running", step=done, steps=total, examples_per_step=batch)
+        self._live = Live(
+            console=Console(stderr=True), get_renderable=self._screen, refresh_per_second=_DRAWN_HZ
+        )
+        self._live.console.print(title, highlight=False, markup=False)
+        self._live.start()
 
     def step(self, done: int, loss: float, accuracy: float | None) -> None:
         self._pace.step(done)
-        now_s = self._clock()
-        if self._bar is not None and (now_s - self._told_s > 0.1 or self._pace.left_s == 0):
-            self._told_s = now_s
-            parts = [_training(loss, None if self._held_out else accuracy), self._held_out]
-            text = "  ".join(part for part in (*parts, *_speed(self._pace)) if part)
-            self._bar.update(self._task, completed=done, text=text)
+        self._done = done
+        self._latest |= {"loss": loss, "examples_per_s": self._pace.examples_per_s}
+        if accuracy is not None:
+            self._latest["accuracy"] = accuracy
 
     def evaluated(self, evaluation: Evaluation, best: bool) -> None:
-        accuracy = evaluation.accuracy
-        found = f"loss {evaluation.loss:.4g}" if accuracy is None else f"{accuracy:.2%}"
-        self._held_out = f"held out {found}"
+        pass  # a record
 
     def standing(self, standing: Standing, now: float) -> None:
-        if self._bar is not None:
-            self._bar.show(standing, now)
+        """Oftener than the log is told."""
+        told = make_record("standing", step=self._done, machines=[], **standing.records(now))
+        self.record(told)
+
+    def record(self, record: Record) -> None:
+        self._view = fold([record], self._view)
 
     def note(self, text: str) -> None:
-        if self._bar is None:
+        if self._live is None:
             print(text, file=sys.stderr, flush=True)
         else:
-            self._bar.console.print(text, highlight=False, markup=False)
+            self._live.console.print(text, highlight=False, markup=False)
 
     def stop(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
+    def _screen(self) -> RenderableType:
+        """The records, and what each step tells between them."""
+        from dbgraph.watch.screen import screen
 
-def _columns() -> tuple[ProgressColumn, ...]:
-    """The bar has the room that the rest leaves."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.table import Column
-
-    bar = BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=6))
-    text = TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True))
-    return bar, MofNCompleteColumn(), text
+        if self._live is None:  # it is just being made
+            return ""
+        view = self._view
+        latest = {**view.latest, **self._latest}
+        view = replace(view, step=max(self._done, view.step), latest=latest)
+        return screen(view, time.time(), self._live.console.width)
 
 
 def _training(loss: float, accuracy: float | None) -> str:
@@ -213,7 +232,7 @@ def _left(seconds: float) -> str:
 
 
 def make_progress(kind: str | Progress) -> Progress:
-    """A story by name: "bar", "lines", "none", or "auto": a bar on a terminal, lines elsewhere.
+    """A story by name: "bar", a screen; "lines"; "none"; or "auto", a screen on a terminal.
 
     Raises UsageError for another name.
     """

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from dbgraph.actors.audience import Company
 from dbgraph.actors.director import Director
@@ -12,17 +12,17 @@ from dbgraph.actors.downpour import DownpourDirector
 from dbgraph.actors.ledgers import make_ledger
 from dbgraph.actors.sandblaster import SandblasterDirector, progress_of
 from dbgraph.actors.sync import SyncDirector
-from dbgraph.backends.theatre import make_theatre
+from dbgraph.backends.theatre import Theatre, make_theatre
 from dbgraph.coordinate.options import Sandblaster, Sync
-from dbgraph.errors import DbgraphError, RunError
 from dbgraph.ps.layout import Layout
 from dbgraph.ps.ledger import share
 from dbgraph.ps.options import Downpour
 from dbgraph.ps.routes import pushing
 from dbgraph.state import State
+from dbgraph.trace.recording import Recording
 from dbgraph.train.algorithm import Many, stop_of
 from dbgraph.train.cast import make_cast
-from dbgraph.train.control import control
+from dbgraph.train.control import control, machine_answers, replica_answers
 from dbgraph.train.history import Result
 from dbgraph.train.interrupt import Interrupted
 from dbgraph.train.journal import Journal, Wishes
@@ -42,14 +42,21 @@ class ReplicaRun:
     replicas, CheckpointError where the run can't go on from its checkpoint.
     """
 
-    def __init__(self, setup: Setup, progress: Progress, saver: Saver, wishes: Wishes) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        progress: Progress,
+        saver: Saver,
+        log: RunLog,
+        wishes: Wishes,
+        recording: Recording | None = None,
+    ) -> None:
         assert setup.many is not None
         self._setup, self._progress, self._saver = setup, progress, saver
         self._many: Many = setup.many
         self._layout = Layout.of(setup.plan, setup.many.shards)
-        self._log = RunLog(setup)
-        self._wishes = wishes
-        self._journal = Journal(setup, progress, saver, self._log, wishes)
+        self._log, self._wishes, self._recording = log, wishes, recording
+        self._journal = Journal(setup, progress, saver, log, wishes)
         self._director = self._make_director()
 
     def run(self) -> Result:
@@ -57,9 +64,13 @@ class ReplicaRun:
         where nothing is left to go on with, KeyboardInterrupt after Ctrl-C."""
         options, journal = self._setup.options, self._journal
         theatre = make_theatre(options.backend, **options.backend_options)
-        controlled = control(options.checkpoint, self._wishes, journal.standing)
-        with self._log, self._ending(), journal.interruptible, controlled:
-            theatre.run(make_cast(self._setup, self._layout), self._director)
+        answers = {
+            **replica_answers(self._wishes, journal.standing),
+            **machine_answers(self._setup, self._log, theatre),
+        }
+        controlled = control(options.checkpoint, answers)
+        with journal.interruptible, controlled:
+            self._play(theatre)
             journal.log_standing(time.monotonic())
             if journal.interrupted:
                 self._progress.note(self._interruption())
@@ -67,6 +78,16 @@ class ReplicaRun:
             reason = self._reason()
             self._log.write("end", journal.step, reason=reason)
         return self._result(reason)
+
+    def _play(self, theatre: Theatre) -> None:
+        cast, recording = make_cast(self._setup, self._layout), self._recording
+        if recording is None:
+            theatre.run(cast, self._director)
+            return
+        try:
+            theatre.run(replace(cast, collector=recording.collector), self._director)
+        finally:
+            recording.finish(sys.exception())
 
     def _make_director(self) -> Director:
         setup, algorithm = self._setup, self._many.algorithm
@@ -104,18 +125,6 @@ class ReplicaRun:
             begun=setup.begin.step,
             evaluates=setup.evaluates,
         )
-
-    @contextmanager
-    def _ending(self) -> Iterator[None]:
-        """What ends a run before its time is in the log."""
-        try:
-            yield
-        except BaseException as error:
-            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
-            said = error.rule if isinstance(error, DbgraphError) else type(error).__name__
-            with suppress(RunError):  # a disk that is full has been reported
-                self._log.write("end", self._journal.step, reason=reason, error=said)
-            raise
 
     def _interruption(self) -> str:
         written = self._saver.written

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from dbgraph.actors.messages import ShardStatus
 
@@ -23,11 +24,15 @@ class Rate:
             self._points.popleft()
 
     @property
+    def seconds(self) -> float:
+        """That it is taken over."""
+        return self._points[-1][0] - self._points[0][0] if self._points else 0.0
+
+    @property
     def per_s(self) -> float:
         if len(self._points) < 2:
             return 0.0
-        (began_s, first), (ended_s, last) = self._points[0], self._points[-1]
-        return (last - first) / max(ended_s - began_s, 1e-9)
+        return (self._points[-1][1] - self._points[0][1]) / max(self.seconds, 1e-9)
 
 
 @dataclass
@@ -49,10 +54,18 @@ class ReplicaStanding:
 
 @dataclass
 class ShardStanding:
-    """One shard."""
+    """One shard.
+
+    Attributes:
+        bytes: pushed to it, and fetched from it.
+        heard_s: when it last had something new to tell.
+    """
 
     updates: Rate = field(default_factory=Rate)
     bytes: Rate = field(default_factory=Rate)
+    pushed: Rate = field(default_factory=Rate)
+    fetched: Rate = field(default_factory=Rate)
+    heard_s: float = 0.0
     last: ShardStatus | None = None
 
 
@@ -75,13 +88,24 @@ class Standing:
 
     def served(self, number: int, status: ShardStatus, now: float) -> None:
         one = self.shards.setdefault(number, ShardStanding())
-        one.last = status
+        one.last, one.heard_s = status, now
         one.updates.at(now, status.updates)
         one.bytes.at(now, status.pushed_bytes + status.fetched_bytes)
+        one.pushed.at(now, status.pushed_bytes)
+        one.fetched.at(now, status.fetched_bytes)
 
-    def records(self, now: float) -> dict[str, list[dict[str, object]]]:
+    @property
+    def staleness(self) -> list[tuple[int, int]]:
+        """(updates between fetch and push, number of such pushes), over all shards."""
+        found: Counter[int] = Counter()
+        for one in self.shards.values():
+            found.update(dict(one.last.staleness if one.last else ()))
+        return sorted(found.items())
+
+    def records(self, now: float) -> dict[str, list[Any]]:
         """For the log."""
         return {
+            "staleness": self.staleness,
             "replicas": [
                 {
                     "replica": number,
@@ -98,8 +122,13 @@ class Standing:
                     "shard": number,
                     "updates_per_s": round(one.updates.per_s, 1),
                     "bytes_per_s": round(one.bytes.per_s),
+                    "pushed_bytes_per_s": round(one.pushed.per_s),
+                    "fetched_bytes_per_s": round(one.fetched.per_s),
                     "updates": one.last.updates if one.last else 0,
+                    "pushed_bytes": one.last.pushed_bytes if one.last else 0,
+                    "fetched_bytes": one.last.fetched_bytes if one.last else 0,
                     "saved_bytes": one.last.saved_bytes if one.last else 0,
+                    "heard_s": round(now - one.heard_s, 3),
                 }
                 for number, one in sorted(self.shards.items())
             ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +18,11 @@ from dbgraph.dsl.network import Network
 from dbgraph.errors import DataError, RunError, UsageError
 from dbgraph.plan.plan import Plan
 from dbgraph.state import State
+from dbgraph.trace.recording import Recording
 from dbgraph.train.evaluate import evaluate
 from dbgraph.train.history import Evaluation, Result
 from dbgraph.train.journal import Wishes
+from dbgraph.train.log import RunLog
 from dbgraph.train.loop import Loop
 from dbgraph.train.options import Options
 from dbgraph.train.progress import Progress, make_progress
@@ -27,6 +30,7 @@ from dbgraph.train.replicas import ReplicaRun
 from dbgraph.train.resume import Begin
 from dbgraph.train.saving import Saver
 from dbgraph.train.setup import EVALUATE, NO_EVALUATION, Setup, prepare, title
+from dbgraph.train.sinks import sinks
 
 
 class Trainer:
@@ -43,7 +47,7 @@ class Trainer:
     Args:
         network: what to train; it needs a loss.
         data: a `dbg.Data`, a dict of arrays by input name, a pair (train, test), …
-        progress: "auto" (a bar on a terminal, lines elsewhere, on stderr), "bar", "lines",
+        progress: "auto" (a screen on a terminal, lines elsewhere, on stderr), "bar", "lines",
             "none", or an object with the methods of `Progress`.
         options: see `dbgraph.train.options.Options`: partitions, backend, algorithm (`Downpour`,
             `Sandblaster` or `Sync`), replicas, shards, optimizer,
@@ -71,6 +75,7 @@ class Trainer:
         self._saver = Saver(self._setup)
         self._wishes: Wishes = SimpleQueue()
         self._backend: Backend | None = None
+        self._recording = self._new_recording()
         self._broken = False
 
     @property
@@ -95,21 +100,24 @@ class Trainer:
         self._check_whole()
         self._broken = True  # unless it ends well
         began_s = time.monotonic()
-        with self._told():
-            result = self._run()
+        with self._told(), RunLog(self._setup, sinks(self._setup, self._progress)) as log:
+            result = self._run(log)
         self._broken = False
         result = replace(result, seconds=time.monotonic() - began_s)
         begin = Begin(result.checkpoint, result.final, self._setup.begin.meta)
         self._setup = replace(self._setup, begin=begin, notes=())
         return result
 
-    def _run(self) -> Result:
+    def _run(self, log: RunLog) -> Result:
         setup, progress, saver = self._setup, self._progress, self._saver
         if setup.many is not None:
             self.close()  # the machines that are running have another model
-            return ReplicaRun(setup, progress, saver, self._wishes).run()
+            recording = self._new_recording()
+            return ReplicaRun(setup, progress, saver, log, self._wishes, recording).run()
         with self._running() as backend:
-            return Loop(backend, setup, progress, saver).run()
+            if self._recording is not None:
+                self._recording.wanted = True
+            return Loop(backend, setup, progress, saver, log).run()
 
     def add_replicas(self, count: int = 1) -> None:
         """While `train` runs with replicas, from another thread: so many more of them."""
@@ -166,6 +174,8 @@ class Trainer:
         backend, self._backend = self._backend, None
         if backend is not None:
             backend.stop()
+            if self._recording is not None:
+                self._recording.finish(sys.exception())
 
     def __enter__(self) -> Trainer:
         self._open()
@@ -179,12 +189,23 @@ class Trainer:
     ) -> None:
         self.close()
 
+    def _new_recording(self) -> Recording | None:
+        """What the machines note, if there is to be a trace; of a training only."""
+        setup, path = self._setup, self.options.trace
+        if path is None:
+            return None
+        return Recording(path, setup.plans, setup.options.backend, self._progress.note)
+
     def _open(self) -> Backend:
         if self._backend is None:
-            options = self.options
+            options, job = self.options, self._setup.job()
             backend = make_backend(options.backend, **options.backend_options)
+            self._recording = self._new_recording()
+            if self._recording is not None:
+                self._recording.wanted = False
+                job = replace(job, collector=self._recording.collector)
             try:
-                backend.start(self._setup.job())
+                backend.start(job)
                 backend.load(self._setup.begin.state)
             except BaseException:
                 backend.stop()

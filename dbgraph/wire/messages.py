@@ -2,8 +2,8 @@
 
 The driver is process -1, a worker is the number of its partition; actors' processes are numbered
 in the order in which they enter. Sequenced messages are
-delivered exactly once and in order; `Ack` and `Heartbeat` are not sequenced: a newer one
-replaces a lost one.
+delivered exactly once and in order; `Ack`, `Heartbeat`, `Ping` and `Pong` are not sequenced:
+a newer one replaces a lost one.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Assign(Message, frozen=True):
         heartbeat_s: send a heartbeat this often.
         silence_s: a driver that is silent for so long is gone.
         actor: the worker is to play an actor, not to run a plan's partition.
+        record: it is to note what it does, for a trace.
     """
 
     partition: int
@@ -55,6 +56,7 @@ class Assign(Message, frozen=True):
     heartbeat_s: float
     silence_s: float
     actor: bool = False
+    record: bool = False
 
 
 class Ship(Message, frozen=True):
@@ -210,7 +212,31 @@ class Over(Message, frozen=True):
     """To the driver: the actor has nothing more to do, and all that it said has arrived."""
 
 
+class Recorded(Message, frozen=True):
+    """To the driver: what the process noted since the last time (see `trace.events.Noted`).
+    Array: the rows."""
+
+    names: tuple[str, ...]
+    lost: int
+    last: bool
+
+
 # --- any, not sequenced ---
+
+
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """Where a machine is; None for what is not known.
+
+    Attributes:
+        step: the step's number.
+        position: the index of its program's instruction.
+        transfer, microbatch: what it waits for.
+    """
+
+    step: int | None = None
+    position: int | None = None
+    transfer: int | None = None
+    microbatch: int | None = None
 
 
 class Heartbeat(Message, frozen=True):
@@ -222,6 +248,7 @@ class Heartbeat(Message, frozen=True):
         waiting: what it waits for, "" while it computes.
         since_s: for how long.
         counters: refused frames by reason, and other counts.
+        awaits: whom it waits for: "partition 1", "shard 0".
     """
 
     progress: int = 0
@@ -229,12 +256,29 @@ class Heartbeat(Message, frozen=True):
     waiting: str = ""
     since_s: float = 0.0
     counters: dict[str, int] = {}
+    awaits: tuple[str, ...] = ()
+    place: Place = Place()
 
 
 class Ack(Message, frozen=True):
     """Everything up to the envelope's `ack` arrived; `gap`: send again from there."""
 
     gap: bool = False
+
+
+class Ping(Message, frozen=True):
+    """What time is it there? Answered at once (see `trace.clock`)."""
+
+    sent_ns: int
+
+
+class Pong(Message, frozen=True):
+    """The answer: when the question was sent, on the asker's clock; when it was heard and
+    answered, on this one."""
+
+    sent_ns: int
+    heard_ns: int
+    answered_ns: int
 
 
 # --- inside a parcel ---
@@ -265,8 +309,11 @@ Any = (
     | Play
     | Letter
     | Over
+    | Recorded
     | Heartbeat
     | Ack
+    | Ping
+    | Pong
     | Chunk
 )
-UNSEQUENCED = (Heartbeat, Ack)
+UNSEQUENCED = (Heartbeat, Ack, Ping, Pong)

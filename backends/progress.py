@@ -1,4 +1,4 @@
-"""Where a process's main thread is: written by it, read by the I/O thread for the heartbeats."""
+"""Where a thread that runs a machine or an actor is: written by it, read by others."""
 
 from __future__ import annotations
 

@@ -1,0 +1,409 @@
+"""Traces without a run: notes, clocks, files, comparisons."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from cli_tools import Cli
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace as PerfettoTrace
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TrackEvent
+from zmq_tools import toy_plan
+
+from dbgraph.cluster import Cluster
+from dbgraph.errors import PlanError, UsageError
+from dbgraph.plan.plan import Plan
+from dbgraph.plan.program import Recv, Run, Send, Update
+from dbgraph.plan.text import save_plan
+from dbgraph.trace.against import compare
+from dbgraph.trace.assemble import assemble
+from dbgraph.trace.clock import Sample, align
+from dbgraph.trace.collect import Collector
+from dbgraph.trace.events import HANDLE, KINDS, MOST_ROWS, POST, Recorder, Row, run_number
+from dbgraph.trace.model import Clock, Event, PlanMark, Process, Trace, in_order
+from dbgraph.trace.pftrace import open_trace, parse_trace, pieces, save_trace
+from dbgraph.trace.program import ProgramLog
+from dbgraph.trace.recording import Recording
+from dbgraph.trace.timeline import timeline
+
+# --- clocks ---
+
+
+class _World:
+    """Two clocks, and messages between them that take their time."""
+
+    def __init__(self, ahead: int, drift: float, seed: int) -> None:
+        self._ahead, self._drift = ahead, drift
+        self._random = random.Random(seed)
+
+    def there(self, now: int) -> int:
+        """What the peer's clock shows."""
+        return now + self._ahead + int(now * self._drift)
+
+    def sample(self, now: int) -> Sample:
+        heard = now + self._way()
+        answered = heard + self._random.randrange(20_000)
+        return Sample(now, self.there(heard), self.there(answered), answered + self._way())
+
+    def _way(self) -> int:
+        return 30_000 + int(self._random.expovariate(1 / 100_000))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    ahead=st.integers(10**6, 10**15) | st.integers(-(10**15), -(10**6)),
+    drift=st.floats(-40e-6, 40e-6),
+    seed=st.integers(0, 2**32),
+    bursts=st.integers(1, 20),
+)
+def test_an_offset_is_found_within_what_is_stated(
+    ahead: int, drift: float, seed: int, bursts: int
+) -> None:
+    world = _World(ahead, drift, seed)
+    begins = [10**9 + burst * 2 * 10**9 for burst in range(bursts)]
+    found = align(world.sample(at + k * 10**6) for at in begins for k in range(8))
+    begin, end = world.there(begins[0] - 10**9), world.there(begins[-1] + 10**9)
+    stated = found.uncertainty(begin, end)
+    for now in range(begins[0] - 10**9, begins[-1] + 10**9, 10**8):
+        there = world.there(now)
+        assert abs(there - found.ahead(there) - now) <= stated + 1
+    assert stated < 500_000 + 0.0001 * 2 * 10**9
+    assert found.samples == 8 * bursts
+
+
+def test_a_drift_is_followed() -> None:
+    world = _World(10**9, 40e-6, 1)
+    found = align(world.sample(k * 10**9) for k in range(100))
+    assert found.drift == pytest.approx(40e-6, rel=0.2)
+    late = world.there(95 * 10**9)
+    assert abs(late - found.ahead(late) - 95 * 10**9) < 300_000  # it has drifted by 3.8 ms
+
+
+def test_a_clock_that_may_be_shared_is_taken_as_shared() -> None:
+    world = _World(0, 0.0, 3)
+    found = align(world.sample(k * 10**8) for k in range(20))
+    assert found.ahead(10**9) == 0
+    assert found.estimated[1] > 0
+    assert abs(found.estimated[0]) <= found.estimated[1]
+
+
+def test_without_exchanges_nothing_is_known() -> None:
+    assert not align([]).known
+
+
+# --- notes ---
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        self.now += 1
+        return self.now
+
+
+class _Computed:
+    """A JAX array that is there at a time."""
+
+    def __init__(self, clock: _Clock, at: int) -> None:
+        self._clock, self._at = clock, at
+
+    def is_deleted(self) -> bool:
+        return False
+
+    def is_ready(self) -> bool:
+        return self._clock.now >= self._at
+
+    def block_until_ready(self) -> None:
+        self._clock.now = max(self._clock.now, self._at)
+
+
+def _rows(recorder: Recorder) -> list[Row]:
+    numbers = recorder.take().rows
+    return [Row(*numbers[i : i + 10]) for i in range(0, len(numbers), 10)]
+
+
+def test_a_run_lasts_until_its_values_are_there() -> None:
+    clock = _Clock()
+    recorder = Recorder(clock)
+    log = ProgramLog(recorder)
+    recorder.begin(1, "train")
+    log.begin((Run(0), Send(0), Recv(1), Run(1), Update()))
+    log.resumed()
+    came = log.begins(0)
+    value = _Computed(clock, 1000)
+    log.launched(came, 1, [value])
+    log.sends(2, value)
+    clock.now = 1500
+    recorder.sent()
+    clock.now = 1600
+    log.resumed()
+    log.waits(2)
+    clock.now = 3000
+    log.arrived(1, 1, 0, 2900)
+    log.resumed()
+    came = log.begins(3)
+    log.launched(came, 5, [_Computed(clock, 4000)])
+    log.ends(5)
+    log.look()
+    run, send, receive = _rows(recorder)
+    assert [KINDS[row.kind] for row in (run, send, receive)] == ["run", "send", "receive"]
+    assert run.stop in range(1000, 1010)  # seen before the SEND, which needs its value
+    assert send.start >= run.stop
+    assert send.stop in range(1500, 1510)
+    assert (receive.arrived, receive.stop) == (2900, receive.stop)
+    assert receive.stop > 3000
+    log.settle()
+    run, update = _rows(recorder)
+    assert (KINDS[run.kind], KINDS[update.kind]) == ("run", "update")
+    assert run.stop >= 4000
+
+
+def test_instructions_follow_each_other() -> None:
+    clock = _Clock()
+    recorder = Recorder(clock)
+    log = ProgramLog(recorder)
+    recorder.begin(7, "train")
+    log.begin((Run(0), Recv(0), Run(1), Send(1)))
+    log.resumed()
+    log.launched(log.begins(0), 1, [_Computed(clock, 500)])
+    log.arrived(7, 0, 0, 5)  # while it computes
+    log.launched(log.begins(2), 3, [_Computed(clock, 900)])
+    log.sends(4, _Computed(clock, 900))
+    recorder.sent()
+    log.resumed()
+    log.ends(4)
+    rows = _rows(recorder)
+    assert [KINDS[row.kind] for row in rows] == ["run", "receive", "run", "send"]
+    assert all(a.stop <= b.start for a, b in pairwise(rows))
+    assert {row.run for row in rows} == {7}
+    assert rows[1].arrived == 5
+    assert rows[2].stop >= 900
+
+
+def test_a_recorder_that_nobody_takes_from_drops_the_older_half() -> None:
+    recorder = Recorder()
+    for k in range(MOST_ROWS + 10):
+        recorder.note_message(POST, "Push", "shard 0", k, k)
+    noted = recorder.take()
+    assert noted.lost == MOST_ROWS // 2
+    assert len(noted.rows) // 10 == MOST_ROWS + 10 - MOST_ROWS // 2
+    assert noted.rows[2] == noted.lost  # the start of the oldest that is left
+
+
+def test_runs_have_numbers_in_order() -> None:
+    ordinals = [(0, 0), (0, 1), (0, 7), (1, 0), (1, 3), (2, 0)]
+    numbers = [run_number(ordinal) for ordinal in ordinals]
+    assert numbers == sorted(numbers)
+    assert numbers[0] > 0
+
+
+def test_full_collectors_drop_the_oldest_steps_of_all() -> None:
+    collector = Collector(most_rows=40)
+    for run in range(1, 11):
+        for p in range(2):
+            clock = _Clock()
+            clock.now = run * 1000
+            recorder = Recorder(clock)
+            recorder.begin(run, "train")
+            log = ProgramLog(recorder)
+            log.begin((Run(0),) * 4)
+            for k in range(4):
+                log.launched(log.begins(k), k + 1, [])
+            log.settle()
+            collector.add(f"partition {p}", recorder.take())
+    # The toy's plan has no such programs: rows are looked at as they are.
+    trace = assemble(collector, {"train": _toy()}, "zmq")
+    runs = {p.name: [e.run for e in p.events] for p in trace.processes}
+    assert trace.lost == 40
+    assert runs["partition 0"] == runs["partition 1"]
+    assert all(runs["partition 0"].count(run) == 4 for run in set(runs["partition 0"]))
+    assert "dropped" in trace.note
+
+
+def _toy() -> Plan:
+    return toy_plan(2)
+
+
+# --- files ---
+
+_TEXT = st.text(max_size=8)
+_NS = st.integers(0, 2**45)
+
+
+@st.composite
+def _traces(draw: st.DrawFn) -> Trace:
+    processes = []
+    for number in range(draw(st.integers(0, 3))):
+        events = []
+        for lane in (("run", "update", "send", "receive"), ("post", "handle", "work"), ("order",)):
+            now = 0
+            for _ in range(draw(st.integers(0, 4))):
+                start = now + draw(_NS)
+                now = start + draw(_NS)
+                events.append(
+                    Event(
+                        kind=draw(st.sampled_from(lane)),
+                        name=draw(_TEXT),
+                        start_ns=start,
+                        stop_ns=now,
+                        arrived_ns=draw(st.none() | st.integers(-(2**40), 2**45)),
+                        plan=draw(_TEXT),
+                        run=draw(st.integers(0, 2**60)),
+                        step=draw(st.integers(-1, 2**30)),
+                        number=draw(st.integers(0, 2**30)),
+                        microbatch=draw(st.integers(0, 64)),
+                        peer=draw(st.sampled_from(["", "p 0", "p 1", "p 2"])),
+                        size_bytes=draw(st.integers(0, 2**50)),
+                        layers=draw(_TEXT),
+                    )
+                )
+        clock = Clock(draw(_NS), draw(_NS), draw(st.integers(-1, 100)), draw(st.floats(-1, 1)))
+        processes.append(Process(f"p {number}", clock, in_order(events)))
+    mark = PlanMark(draw(_TEXT), "f", "training", 2, "d")
+    return Trace("zmq", {"train": mark}, tuple(processes), draw(_NS), draw(_TEXT))
+
+
+@settings(deadline=None, max_examples=80)
+@given(_traces())
+def test_what_is_written_is_read(trace: Trace) -> None:
+    assert parse_trace(b"".join(pieces(trace))) == trace
+
+
+def _two() -> Trace:
+    """A value is sent, and waited for; orders come from the driver."""
+    sends = (
+        Event("run", "hidden", 0, 100, plan="train", run=1, step=0, layers="hidden"),
+        Event("send", "hidden to 1", 100, 120, None, "train", 1, 0, 3, 0, "partition 1", 64),
+    )
+    waits = (
+        Event("receive", "hidden from 0", 10, 200, 180, "train", 1, 0, 3, 0, "partition 0", 64),
+    )
+    processes = (Process("partition 0", events=sends), Process("partition 1", events=waits))
+    return Trace("zmq", {"train": PlanMark("toy", "f", "training", 2, "d")}, processes)
+
+
+def test_perfettos_own_library_reads_it_with_a_flow_from_send_to_receive() -> None:
+    read = PerfettoTrace.FromString(b"".join(pieces(_two())))
+    tracks = [p.track_descriptor for p in read.packet if p.HasField("track_descriptor")]
+    processes = [t.process.process_name for t in tracks if t.HasField("process")]
+    assert processes == ["partition 0", "partition 1"]
+    threads = {t.uuid: t for t in tracks if t.HasField("thread")}
+    assert {t.thread.thread_name for t in threads.values()} == {"program"}
+    begun = [p for p in read.packet if p.track_event.type == TrackEvent.TYPE_SLICE_BEGIN]
+    ended = [p for p in read.packet if p.track_event.type == TrackEvent.TYPE_SLICE_END]
+    assert len(begun) == len(ended) == 4  # the RECV's wait, and the value in it
+    (source,) = [p for p in begun if p.track_event.flow_ids]
+    (to,) = [p for p in begun if p.track_event.terminating_flow_ids]
+    assert list(source.track_event.flow_ids) == list(to.track_event.terminating_flow_ids)
+    assert (source.timestamp, to.timestamp) == (100, 180)
+    assert threads[to.track_event.track_uuid].thread.pid == 2
+
+
+def test_every_name_is_said_before_it_is_used() -> None:
+    known: dict[str, set[int]] = {"names": set(), "arguments": set()}
+    for packet in PerfettoTrace.FromString(b"".join(pieces(_two()))).packet:
+        known["names"] |= {entry.iid for entry in packet.interned_data.event_names}
+        data = packet.interned_data
+        known["arguments"] |= {entry.iid for entry in data.debug_annotation_names}
+        event = packet.track_event
+        if event.type == TrackEvent.TYPE_SLICE_BEGIN:
+            assert event.name_iid in known["names"]
+            assert {a.name_iid for a in event.debug_annotations} <= known["arguments"]
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    data = b"".join(pieces(_two()))
+    ends = [len(data) - 1, len(data) // 2]
+    boundary = sum(len(piece) for piece in list(pieces(_two()))[:-1])
+    for end in (*ends, boundary):
+        path = tmp_path / "cut.pftrace"
+        path.write_bytes(data[:end])
+        with pytest.raises(UsageError, match=r"cut\.pftrace: it is"):
+            open_trace(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"dbgraph plan 2\n", b"\x00" * 64])
+def test_what_is_no_trace_is_refused(data: bytes) -> None:
+    with pytest.raises(UsageError, match=r"no trace|no Perfetto trace") as found:
+        parse_trace(data)
+    assert "--trace" in found.value.hint
+
+
+def test_saving_leaves_no_other_file(tmp_path: Path) -> None:
+    save_trace(_two(), tmp_path / "run.pftrace")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.pftrace"]
+    assert open_trace(tmp_path / "run.pftrace") == _two()
+
+
+# --- timelines and comparisons ---
+
+
+def test_a_timeline_shows_waits_and_arrows() -> None:
+    found = timeline(_two())
+    assert [track.machine for track in found.tracks] == [0, 1]
+    by_kind = {block.kind: block for block in found.blocks}
+    assert set(by_kind) == {"compute", "send", "wait", "receive"}
+    assert by_kind["wait"].stop_s == by_kind["receive"].start_s == pytest.approx(180e-9)
+    (arrow,) = found.arrows
+    assert found.blocks[arrow.source].kind == "send"
+    assert found.blocks[arrow.to].kind == "receive"
+
+
+def test_a_long_run_is_shown_from_the_beginning_of_a_step() -> None:
+    events = [
+        Event("run", "h", k * 10, k * 10 + 5, plan="train", run=1 + k // 4, step=k // 4)
+        for k in range(100)
+    ]
+    process = Process("partition 0", events=tuple(events))
+    found = timeline(Trace("local", {}, (process,)), most=30)
+    assert len(found.blocks) == 28
+    assert found.blocks[0].start_s == 0.0
+    assert "the last" in found.note
+
+
+def test_a_trace_of_another_plan_is_refused() -> None:
+    with pytest.raises(PlanError, match="another network") as found:
+        compare(_toy(), _two(), Cluster.equal(2))
+    assert "dbgraph train --plan" in found.value.hint
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    return Cli(capsys)
+
+
+def test_commands_say_what_is_wrong_with_a_trace(cli: Cli, tmp_path: Path) -> None:
+    plan, bad = tmp_path / "toy.plan", tmp_path / "bad.pftrace"
+    save_plan(_toy(), plan)
+    bad.write_bytes(b"nothing")
+    code, _, said = cli("simulate", str(plan), "--against", str(bad))
+    assert code == 2
+    assert "no Perfetto trace" in said
+    save_trace(_two(), bad)
+    code, _, said = cli("simulate", str(plan), "--against", str(bad))
+    assert code == 3
+    assert "another network" in said
+
+
+def test_where_no_trace_can_be_written_is_said_before_the_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no folder"):
+        Recording(tmp_path / "none" / "x.pftrace", {}, "zmq", print)
+
+
+def test_messages_are_counted_alike_on_both_sides() -> None:
+    a, b = Recorder(), Recorder()
+    for _ in range(3):
+        a.note_message(POST, "Push", "shard 0", 1, 2)
+        b.note_message(HANDLE, "Push", "replica 0, partition 0", 3, 4, 3)
+    collector = Collector()
+    collector.add("replica 0, partition 0", a.take())
+    collector.add("shard 0", b.take())
+    trace = assemble(collector, {}, "zmq")
+    assert len(trace.messages) == 3
+    assert not a.take().rows
