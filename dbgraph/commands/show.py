@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dbgraph.commands.base import PLAN, check_target, load_plan, warn, write_or_print
+from dbgraph.commands.base import (
+    PLAN,
+    check_target,
+    load_plan,
+    story,
+    warn,
+    write_file,
+    write_or_print,
+)
+from dbgraph.commands.machines import CLUSTER, read_machines
 from dbgraph.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +25,11 @@ _EPILOG = """\b
 Examples:
   dbgraph show digits.plan
   dbgraph show digits.plan --partition 2
+  dbgraph show digits.plan --html digits.html
+  dbgraph show digits.plan --cluster cluster.toml --open
+  dbgraph show run.pftrace --open
   dbgraph show digits.plan --svg -o digits.svg
+  dbgraph show digits.plan --png digits.png
   dbgraph show digits.plan --dot | dot -Tpdf -o digits.pdf
   dbgraph show digits.plan --json | jq '.partitions[].busy_s'
 
@@ -30,25 +43,67 @@ units are in the names (_s seconds, _bytes). dbgraph/show/json.py lists them all
 @click.option("--dot", "form", flag_value="dot", help="Text for Graphviz: every tile.")
 @click.option("--svg", "form", flag_value="svg", help="A drawing: layers by partitions.")
 @click.option("--json", "form", flag_value="json", help="A summary for other programs.")
+@click.option(
+    "--html", "html_file", metavar="FILE", help="Write a page for the browser; - prints it."
+)
+@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+@CLUSTER
+@click.option("--png", "png_file", metavar="FILE", help="Write the drawing as PNG.")
 @click.option("-o", "--output", metavar="FILE", help="Write to this file instead of stdout.")
 @click.option("-p", "--partition", type=click.IntRange(min=0), help="Show this partition, in full.")
-def show(plan_file: str, form: str | None, output: str | None, partition: int | None) -> None:
-    """Show a plan: as a table (the default), a drawing, or for other programs.
+def show(
+    plan_file: str,
+    form: str | None,
+    html_file: str | None,
+    opens: bool,
+    cluster_file: str | None,
+    png_file: str | None,
+    output: str | None,
+    partition: int | None,
+) -> None:
+    """Show a plan: as a table (the default), a page, a drawing, or for other programs.
 
-    Opening a plan runs nothing of it.
+    Opening a plan runs nothing of it. A page shows plans that break rules too, and marks where.
+    A trace that `--trace` recorded (RUN.pftrace) is shown as a page.
     """
+    is_trace = plan_file.endswith(".pftrace")
+    if html_file or opens or is_trace:
+        from dbgraph.commands.page import show_page, show_trace
+
+        if form or output or png_file or partition is not None:
+            raise UsageError(
+                "--html and --open make a page of the whole plan and take no other form"
+            )
+        if is_trace and not html_file and not opens:
+            raise UsageError("a trace is shown as a page", hint="--open, or --html FILE")
+        if is_trace:
+            show_trace(plan_file, html_file, opens)
+            return
+        show_page(plan_file, html_file, cluster_file, opens)
+        return
     from dbgraph.commands.dryrun import deadlock
     from dbgraph.compile import forecast
     from dbgraph.show.digest import Digest
 
-    check_target(output)
+    if png_file and (form or output):
+        raise UsageError("--png takes no other form", hint="leave out the other, or call it twice")
+    check_target(png_file or output)
     plan = load_plan(plan_file)
     if partition is not None and partition >= plan.partitions:
         raise UsageError(f"there is no partition {partition}; the plan has {plan.partitions}")
-    cost = forecast(plan)
+    cluster = read_machines(cluster_file, plan.partitions) if cluster_file else None
+    cost = forecast(plan, cluster)
     if found := deadlock(plan, cost):
         warn(f"the programs wait for each other for ever:\n  {found}")
-    write_or_print(_text(Digest(plan, cost), form, partition), output)
+    digest = Digest(plan, cost, cluster, cluster_file or "")
+    if png_file:
+        from dbgraph.show.png import png
+        from dbgraph.show.svg import plan_svg
+
+        write_file(png_file, png(plan_svg(digest, partition)))
+        story(f"wrote {png_file}")
+        return
+    write_or_print(_text(digest, form, partition), output)
 
 
 def _text(digest: Digest, form: str | None, partition: int | None) -> str:

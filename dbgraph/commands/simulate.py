@@ -9,24 +9,38 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dbgraph.commands.base import AS_JSON, PLAN, QUIET, load_plan, print_json, warn
+from dbgraph.commands.base import (
+    AS_JSON,
+    PLAN,
+    QUIET,
+    check_target,
+    load_plan,
+    print_json,
+    story,
+    warn,
+    write_file,
+)
 from dbgraph.commands.machines import CLUSTER, read_machines
 from dbgraph.errors import PlanError
 
 if TYPE_CHECKING:
     from dbgraph.cluster import Cluster
     from dbgraph.plan.plan import Plan
+    from dbgraph.profile import Profile
     from dbgraph.simulate import Forecast
 
 _EPILOG = """\b
 Examples:
   dbgraph simulate digits.plan
   dbgraph simulate digits.plan --cluster examples/cluster.toml --timeline
+  dbgraph simulate digits.plan --svg step.svg
+  dbgraph simulate digits.plan --cluster lab.toml --against run.pftrace
   dbgraph simulate digits.plan --json | jq '.machines[].idle_s'
 
 The keys of --json: plan, cluster, step_s, busiest, machines, links, blocked, cycle; with
 --timeline also timeline and critical_path. Units are in the names (_s seconds, _bytes);
-dbgraph/simulate/forecast.py says what each means. Exits with 3 where the programs deadlock.
+dbgraph/simulate/forecast.py says what each means. With --against they are steps, left_out,
+replicas, step, segments, links, machines, each with forecast_s and measured_s. Exits with 3 where the programs deadlock.
 """
 _HEAD = ("name", "mode", "strategy", "partitions", "batch", "microbatches")
 _WIDTH = 100
@@ -47,6 +61,12 @@ _WIDTH = 100
     type=click.IntRange(min=40),
     help="Of the chart, in characters  [default: the terminal's]",
 )
+@click.option("--svg", "svg_file", metavar="FILE", help="Draw the step, and its critical path.")
+@click.option(
+    "--against",
+    metavar="TRACE",
+    help="Set the forecast beside a run of the plan that `--trace` recorded.",
+)
 @AS_JSON
 @QUIET
 def simulate_(
@@ -55,6 +75,8 @@ def simulate_(
     profile_file: str | None,
     timeline: bool,
     width: int | None,
+    svg_file: str | None,
+    against: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -68,13 +90,22 @@ def simulate_(
     from dbgraph.profile import read_profile
     from dbgraph.simulate import simulate
 
+    check_target(svg_file)
     profile = read_profile(profile_file) if profile_file else None
     plan = load_plan(plan_file)
     count = plan.partitions
     cluster = read_machines(cluster_file, count) if cluster_file else Cluster.equal(count)
+    if against is not None:
+        return _compare(plan, against, cluster, cluster_file or "", profile, as_json, quiet)
     forecast = simulate(
-        *(plan.graph, plan.transfers, plan.programs, cluster), timeline=timeline, profile=profile
+        *(plan.graph, plan.transfers, plan.programs, cluster),
+        timeline=timeline or svg_file is not None,
+        profile=profile,
     )
+    if svg_file is not None:
+        _draw(plan, forecast, svg_file)
+    if not timeline:
+        forecast = replace(forecast, timeline=(), critical_path=())
     if as_json:
         print_json(_summary(plan, forecast, cluster, cluster_file))
     elif not quiet:
@@ -83,6 +114,42 @@ def simulate_(
         raise PlanError(_deadlock(plan, forecast))
     if not quiet:
         _warn_of_memory(forecast, cluster)
+
+
+def _draw(plan: Plan, forecast: Forecast, path: str) -> None:
+    from dbgraph.show.forecasted import forecast_timeline
+    from dbgraph.show.timeline_svg import timeline_svg
+
+    write_file(path, timeline_svg(forecast_timeline(plan, forecast)))
+    story(f"wrote {path}")
+
+
+def _compare(
+    plan: Plan,
+    path: str,
+    cluster: Cluster,
+    cluster_file: str,
+    profile: Profile | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Prints the forecast beside a trace."""
+    from dbgraph.errors import DbgraphError
+    from dbgraph.show.machines import machines_words
+    from dbgraph.trace.against import compare
+    from dbgraph.trace.gaps import comparison_json, comparison_page
+    from dbgraph.trace.pftrace import open_trace
+
+    trace = open_trace(path)
+    try:
+        found = compare(plan, trace, cluster, profile)
+    except DbgraphError as error:
+        raise type(error)(f"{path}: {error.rule}", at=error.at, hint=error.hint) from error
+    if as_json:
+        return print_json(comparison_json(found))
+    if not quiet:
+        head = f"{plan.name} on {machines_words(cluster, cluster_file)}, against {path}"
+        click.echo(f"{head}\n\n{comparison_page(found, trace)}")
 
 
 def _page(

@@ -120,6 +120,27 @@ class Plan:
             found.setdefault(partition, []).append(result)
         return {p: tuple(results) for p, results in found.items()}
 
+    # A plan shows itself. The drawings stand above it, and are loaded when they are asked for.
+
+    def to_html(self) -> str:
+        """One self-contained page, forecast on equal machines of the documented default;
+        `dbgraph show --html` offers more."""
+        from dbgraph.show.page.plan import plan_page
+
+        return plan_page(self)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the page in a frame."""
+        from dbgraph.show.page.plan import plan_frame
+
+        return plan_frame(self)
+
+    def _repr_svg_(self) -> str:
+        """For notebooks that take pictures only."""
+        from dbgraph.show.page.plan import plan_picture
+
+        return plan_picture(self)
+
 
 def _leaf(node: Node, partition: int) -> Leaf:
     region = Region.at(node.attrs.ints("start"), node.type.shape)

@@ -3,56 +3,91 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from dbgraph.errors import PlanError
+from dbgraph.errors import DbgraphError, PlanError
 from dbgraph.ir.verify import verify as verify_graph
 from dbgraph.ops import COMMUNICATION, LEAVES
 from dbgraph.plan.plan import Plan
 from dbgraph.plan.program import Program, Recv, Run, Send, Transfer, Update
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A rule that a plan breaks, and where, as far as that is known.
+
+    Attributes:
+        node: in the plan's graph; "" for none.
+        partition: whose program; None for none.
+        position: of the instruction in that program; None for none.
+    """
+
+    error: DbgraphError
+    node: str = ""
+    partition: int | None = None
+    position: int | None = None
+
+
 def verify_plan(plan: Plan) -> None:
     """Checks both graphs, and that the programs compute every node and move every transfer
     exactly once per microbatch, each after what it needs. Deadlocks are the dry run's to find
     (`dbgraph.simulate`). Raises PlanError."""
-    verify_graph(plan.network, "network")
-    verify_graph(plan.graph, "communicating")
-    if plan.batch % plan.microbatches:
-        raise PlanError(f"batch {plan.batch} is not divisible by microbatches {plan.microbatches}")
-    _check_partitions(plan)
-    _check_pairs(plan)
-    _check_segments(plan)
+    for failure in failures(plan):
+        raise failure.error
+
+
+def failures(plan: Plan) -> Iterator[Failure]:
+    """All that `verify_plan` would raise: of each graph and each program the first."""
+    sound = True
+    for failure in _graph_failures(plan):
+        sound = False
+        yield failure
+    if not sound:
+        return  # the rest would follow edges and numbers that lead nowhere
+    yield from _pairs(plan)
+    yield from _segments(plan)
     shares = _shares(plan)
     for program in plan.programs:
-        _check_order(plan, program, shares[program.partition])
+        yield from _order(plan, program, shares[program.partition])
 
 
-def _check_partitions(plan: Plan) -> None:
+def _graph_failures(plan: Plan) -> Iterator[Failure]:
+    for graph, stage in ((plan.network, "network"), (plan.graph, "communicating")):
+        try:
+            verify_graph(graph, stage)
+        except DbgraphError as error:
+            yield Failure(error)
+    if plan.batch % plan.microbatches:
+        rule = f"batch {plan.batch} is not divisible by microbatches {plan.microbatches}"
+        yield Failure(PlanError(rule))
+    yield from _partitions(plan)
+
+
+def _partitions(plan: Plan) -> Iterator[Failure]:
     for node in plan.graph:
         if node.partition is None or not 0 <= node.partition < plan.partitions:
-            raise PlanError(
+            rule = (
                 f"{node.name} stands on partition {node.partition}; "
-                f"the plan has 0 to {plan.partitions - 1}",
-                at=node.source,
+                f"the plan has 0 to {plan.partitions - 1}"
             )
+            yield Failure(PlanError(rule, at=node.source), node.name)
 
 
-def _check_pairs(plan: Plan) -> None:
-    """Each send has one recv; that each is an instruction once is `_check_order`'s."""
+def _pairs(plan: Plan) -> Iterator[Failure]:
+    """Each send has one recv; that each is an instruction once is `_order`'s."""
     taken = Counter(node.inputs[0] for node in plan.graph if node.op == "recv")
     for node in plan.graph:
         if node.op == "send" and taken[node.name] != 1:
             found = "none" if not taken[node.name] else str(taken[node.name])
-            raise PlanError(
+            rule = (
                 f"%{node.name} sends to partition {node.attrs['to']}, where {found} of the recvs "
-                "takes it; each send has one recv",
-                at=node.source,
+                "takes it; each send has one recv"
             )
+            yield Failure(PlanError(rule, at=node.source), node.name, node.partition)
 
 
-def _check_segments(plan: Plan) -> None:
+def _segments(plan: Plan) -> Iterator[Failure]:
     """Each computed node is in exactly one segment, of its own partition."""
     holders: dict[str, list[int]] = defaultdict(list)
     for program in plan.programs:
@@ -64,11 +99,11 @@ def _check_segments(plan: Plan) -> None:
         found, expected = holders.get(node.name, []), [node.partition] if computed else []
         if found != expected:
             wrong = next((p for p in found if p != node.partition), node.partition)
-            raise PlanError(
+            rule = (
                 f"program {wrong}: {node.name} must be in {expected.count(wrong)} of its segments"
-                f" (it stands on partition {node.partition})",
-                at=node.source,
+                f" (it stands on partition {node.partition})"
             )
+            yield Failure(PlanError(rule, at=node.source), node.name, wrong)
 
 
 @dataclass
@@ -91,7 +126,7 @@ def _shares(plan: Plan) -> Mapping[int, _Share]:
     return found
 
 
-def _check_order(plan: Plan, program: Program, share: _Share) -> None:
+def _order(plan: Plan, program: Program, share: _Share) -> Iterator[Failure]:
     """Every instruction once per microbatch, after what it reads; what is the same for all
     microbatches crosses in the first."""
     todo = {
@@ -105,23 +140,30 @@ def _check_order(plan: Plan, program: Program, share: _Share) -> None:
     }
     there = {(name, m) for name in share.leaves for m in range(plan.microbatches)}
     invariant = {t.recv for t in share.recvs if t.invariant}
-    for instruction in program.instructions:
-        where = f"program {program.partition}: {instruction}"
+    partition = program.partition
+    for position, instruction in enumerate(program.instructions):
+        where = f"program {partition}: {instruction}"
         if isinstance(instruction, Update):
             continue
         if instruction not in todo:
-            raise PlanError(f"{where}: unknown, twice, or another partition's")
+            rule = f"{where}: unknown, twice, or another partition's"
+            yield Failure(PlanError(rule), "", partition, position)
+            return
         todo.discard(instruction)
         reads, makes = _effect(plan, program, instruction)
         microbatch = instruction.microbatch
         keys = [(name, 0 if name in invariant else microbatch) for name in reads]
         missing = [name for name, m in keys if (name, m) not in there]
         if missing:
-            raise PlanError(f"{where}: {missing[0]} is not there yet")
+            rule = f"{where}: {missing[0]} is not there yet"
+            yield Failure(PlanError(rule), missing[0], partition, position)
+            return
         there.update((name, microbatch) for name in makes)
     if todo:
-        raise PlanError(f"program {program.partition}: {min(map(str, todo))} is missing")
-    _check_update(plan, program)
+        rule = f"program {partition}: {min(map(str, todo))} is missing"
+        yield Failure(PlanError(rule), "", partition)
+        return
+    yield from _update(plan, program)
 
 
 def _effect(
@@ -135,10 +177,11 @@ def _effect(
     return ((transfer.value,), ()) if isinstance(instruction, Send) else ((), (transfer.recv,))
 
 
-def _check_update(plan: Plan, program: Program) -> None:
+def _update(plan: Plan, program: Program) -> Iterator[Failure]:
     """A training program ends with its one UPDATE."""
     at = [i for i, x in enumerate(program.instructions) if isinstance(x, Update)]
     expected = [len(program.instructions) - 1] if plan.mode == "training" else []
     if at != expected:
         rule = "ends with one UPDATE" if expected else f"has no UPDATE in mode {plan.mode}"
-        raise PlanError(f"program {program.partition}: a program {rule}")
+        error = PlanError(f"program {program.partition}: a program {rule}")
+        yield Failure(error, "", program.partition, at[0] if at else None)

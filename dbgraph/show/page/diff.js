@@ -1,0 +1,39 @@
+"use strict";
+/* The difference of two plans: diff.py says what is in the data. */
+
+dbg.views.push({
+  id: "diff",
+  title: "Difference",
+  mount(root, data, bus) {
+    const { el } = dbg;
+    const { same, tables, machines, before_s, after_s } = data.diff;
+
+    const table = ({ title, head, rows }) => el("section", { class: "table" }, el("h2", {}, title),
+      el("table", {}, el("thead", {}, el("tr", {}, ...head.map((text) => el("th", {}, text)))),
+        el("tbody", {}, ...rows.map((row) => el("tr", { "data-text": row.join(" ").toLowerCase() },
+          ...row.map((text) => el("td", { class: verdict(text) }, text)))))));
+
+    /** Less is better in all figures. */
+    const verdict = (text) => (/^[+-][\d.]+%$/.test(text) ? (text[0] === "+" ? "worse" : "better") : "");
+
+    const most = Math.max(...before_s, ...after_s);
+    const bar = (name, value) => el("i", { class: name, style: `width:${value / most * 100}%`,
+      title: `${name}: ${dbg.seconds(value)}` });
+    const bars = el("section", { class: "table" }, el("h2", {}, "Busy, before and after"),
+      el("div", { class: "beside" }, ...machines.flatMap((machine, i) => [
+        el("span", {}, String(machine)),
+        el("div", {}, bar("before", before_s[i]), bar("after", after_s[i])),
+        el("span", {}, `${dbg.seconds(before_s[i])} → ${dbg.seconds(after_s[i])}`)])));
+
+    root.append(el("div", { class: "diff" },
+      ...(same ? [el("p", {}, "Both plans do the same on the same machines.")] : []),
+      ...tables.slice(0, 1).map(table), ...(machines.length ? [bars] : []),
+      ...tables.slice(1).map(table)));
+
+    bus.on("search", (text) => {
+      for (const row of root.querySelectorAll("[data-text]")) {
+        row.hidden = !row.dataset.text.includes(text);
+      }
+    });
+  },
+});
