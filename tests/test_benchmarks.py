@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-NAMES = ("compile_time", "locally_connected", "step_overhead", "two_processes")
+NAMES = (
+    "compile_time",
+    "figure4",
+    "locally_connected",
+    "parameter_server",
+    "scaling",
+    "step_overhead",
+    "two_processes",
+)
 
 
 @pytest.mark.slow
