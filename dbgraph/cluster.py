@@ -90,17 +90,25 @@ class Cluster:
         link: between hosts.
         hosts: the host of each machine; empty: each has its own.
         host_cores: the cores of each host; empty: as many as its machines keep busy.
+        pinned: whether each machine of a host runs on one core alone, in turn; else they share
+            all its cores.
+        crowding: what each machine of a host that runs adds to the time of all others there, since
+            they share memory and caches; 0.1: a tenth. No more run at once than there are cores.
         local: between machines of one host.
         racks: None: a flat network.
-        control_s: what each machine adds to a step: the driver's order to it, and its answer.
+        driver_s: what a step takes beside its machines' programs, however many there are.
+        control_s: what each machine adds to that: the driver's order to it, and its answer.
     """
 
     machines: tuple[MachineSpec, ...]
     link: Link = Link()
     hosts: tuple[int, ...] = ()
     host_cores: tuple[int, ...] = ()
+    pinned: bool = False
+    crowding: float = 0.0
     local: Link = field(default_factory=lambda: Link(bytes_s=4e9, latency_s=60e-6))
     racks: Racks | None = None
+    driver_s: float = 0.0
     control_s: float = 0.0
 
     @staticmethod

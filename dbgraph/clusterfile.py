@@ -1,6 +1,9 @@
 """The cluster file: the machines and links that a plan is made for.
 
-    control_s = "200 us"            # what each machine adds to a step: its orders, its answer
+    driver_s = "1 ms"               # what a step takes beside its machines' programs
+    control_s = "200 us"            # and what each machine adds to that: its orders, its answer
+    pinned = false                  # true: each machine of a host runs on one core alone, in turn
+    crowding = 0.1                  # a busy machine of a host makes all others there so much slower
 
     [[machines]]                    # a group of equal machines; partitions take them in this order
     name = "office"
@@ -45,6 +48,7 @@ from dbgraph.ir.types import DTYPE_BYTES
 from dbgraph.tomltable import Table, parse_toml
 from dbgraph.units import write_quantity
 
+_PARTS = ("machines", "link", "local", "racks")
 _MOST = 1_000_000  # machines, cores, hosts: what is above is a slip
 _MACHINE = MachineSpec()
 _KEYS = (
@@ -66,7 +70,7 @@ def read_cluster(path: str | Path) -> Cluster:
 def parse_cluster(text: str, path: str = "cluster.toml") -> Cluster:
     """The inverse of `cluster_toml`. Args: path: for errors. Raises UsageError."""
     file = parse_toml(text, path)
-    file.check_keys(("control_s", "machines", "link", "local", "racks"))
+    file.check_keys(("driver_s", "control_s", "pinned", "crowding", *_PARTS))
     groups = [_group(table) for table in file.tables("machines")]
     if not groups:
         hint = 'such as: [[machines]] count = 4, flop_s = "50 GFLOP/s", memory = "8 GiB"'
@@ -77,8 +81,11 @@ def parse_cluster(text: str, path: str = "cluster.toml") -> Cluster:
         link=_link(file.table("link"), blank.link),
         hosts=_hosts([size for _, hosts, _ in groups for size in hosts]),
         host_cores=_host_cores(groups),
+        pinned=file.flag("pinned", blank.pinned),
+        crowding=file.number("crowding", blank.crowding),
         local=_link(file.table("local"), blank.local),
         racks=_racks(file.table("racks")) if "racks" in file.values else None,
+        driver_s=file.amount("driver_s", "s", blank.driver_s),
         control_s=file.amount("control_s", "s", blank.control_s),
     )
 
@@ -167,13 +174,22 @@ def cluster_toml(cluster: Cluster) -> str:
 
     Raises UsageError where machines of one host differ, or do not stand side by side.
     """
-    parts = [f"control_s = {_amount(cluster.control_s, 's')}\n"] if cluster.control_s else []
+    parts = _step_toml(cluster)
     parts += [_group_toml(*group) for group in _grouped(cluster)]
     parts += [_link_toml("link", cluster.link), _link_toml("local", cluster.local)]
     if cluster.racks is not None:
         bytes_s = _amount(cluster.racks.bytes_s, "B/s")
         parts.append(f"[racks]\nhosts = {cluster.racks.hosts}\nbytes_s = {bytes_s}\n")
     return "\n".join(parts)
+
+
+def _step_toml(cluster: Cluster) -> list[str]:
+    """What is of no machine and no link, where there is something to say."""
+    lines = [f"driver_s = {_amount(cluster.driver_s, 's')}"] if cluster.driver_s else []
+    lines += [f"control_s = {_amount(cluster.control_s, 's')}"] if cluster.control_s else []
+    lines += ["pinned = true"] if cluster.pinned else []
+    lines += [f"crowding = {cluster.crowding!r}"] if cluster.crowding else []
+    return ["\n".join(lines) + "\n"] if lines else []
 
 
 def _grouped(cluster: Cluster) -> list[_Group]:

@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isinf, isnan, nan
+from math import inf, isinf, isnan, nan
 from typing import Any
 
 from dbgraph.errors import UsageError
@@ -76,6 +76,20 @@ class Table:
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
             raise self.error(key, f"expected a whole number from 1 to {most:,}")
         return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false."""
+        value = self._get(key, default)
+        if not isinstance(value, bool):
+            raise self.error(key, "expected true or false")
+        return value
+
+    def number(self, key: str, default: float) -> float:
+        """A finite number from 0 on, of no unit."""
+        value = self._get(key, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < inf:
+            raise self.error(key, "expected a finite number from 0 on")
+        return float(value)
 
     def amount(self, key: str, unit: str, default: float | None = None) -> float:
         """A finite number from 0 on, or one with its unit (see `read_quantity`)."""

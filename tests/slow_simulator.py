@@ -150,14 +150,18 @@ class SlowSimulator:
         """Of a machine's task, as others on its host are under way."""
         if not self.cluster.host_cores:
             return Fraction(1)
-        host = self.cluster.host(p)
-        wanted = sum(
-            self._cores(other)
-            for other, machine in enumerate(self.machines)
-            if machine.left and self.cluster.host(other) == host
-        )
-        there = self.cluster.host_cores[host]
-        return Fraction(there, wanted) if wanted > there else Fraction(1)
+        cluster, host = self.cluster, self.cluster.host(p)
+        cores = cluster.host_cores[host]
+        here = [q for q in range(len(self.machines)) if cluster.host(q) == host]
+        busy = [q for q in here if self.machines[q].left]
+        crowd = max(min(len(busy), cores) - 1, 0)
+        slowness = 1 + Fraction(cluster.crowding) * crowd
+        if cluster.pinned:
+            turns = {q: turn % cores for turn, q in enumerate(here)}
+            wanted, there = [turns[q] for q in busy].count(turns[p]), 1
+        else:
+            wanted, there = sum(map(self._cores, busy)), cores
+        return (Fraction(there, wanted) if wanted > there else Fraction(1)) / slowness
 
     def _cores(self, p: int) -> int:
         instruction = self.work.instructions[p][self.machines[p].position]
@@ -178,6 +182,8 @@ def random_cluster(random: Random, count: int) -> Cluster:
         link=_random_link(random),
         hosts=hosts if shared else (),
         host_cores=cores if shared else (),
+        pinned=random.random() < 0.3,
+        crowding=random.choice([0.0, random.uniform(0.1, 1)]),
         local=_random_link(random),
         racks=random.choice([None, Racks(random.randint(1, 2), random.uniform(20, 200))]),
     )

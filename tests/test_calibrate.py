@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from dbgraph.backends.base import Backend, make_backend
 from dbgraph.calibrate import stopwatch
-from dbgraph.calibrate.fit import Message, Timed, fit_link, fit_rates, non_negative
+from dbgraph.calibrate.context import Context, context_of, in_context
+from dbgraph.calibrate.fit import Timed, fit_rates, non_negative
 from dbgraph.calibrate.layout import Layout
 from dbgraph.calibrate.machines import cluster_of
 from dbgraph.calibrate.measure import Measured, measure
+from dbgraph.calibrate.rehearse import Rehearsal, rehearsal_plans, rehearse
 from dbgraph.calibrate.samples import SAMPLES, Sample
 from dbgraph.calibrate.sketch import Sketch
 from dbgraph.calibrate.table import measured_table
@@ -30,7 +32,7 @@ from dbgraph.ir.types import NO_ATTRS, Attrs, TensorType
 from dbgraph.job import Job, Step, StepResult
 from dbgraph.ops import COMMUNICATION, LEAVES, OPS
 from dbgraph.plan.plan import Plan
-from dbgraph.plan.program import Run
+from dbgraph.plan.program import Recv, Run, Send, Update
 from dbgraph.plan.text import parse_plan, print_plan
 from dbgraph.simulate import simulate
 from dbgraph.simulate.work import parameter_bytes
@@ -96,26 +98,10 @@ def test_no_coefficient_is_negative_and_noise_below_zero_is_left_out() -> None:
     assert 0.1 < found[0] < 1.0
 
 
-def test_a_link_of_messages_without_noise_is_exact() -> None:
-    link = Link(bytes_s=0.8e9, latency_s=150e-6, message_s=60e-6, byte_s=0.4e-9)
-    messages = []
-    for size in (4096, 131072, 1 << 20, 4 << 20):
-        load_s = link.message_s + size * link.byte_s
-        hop_s = 2 * load_s + link.latency_s + size / link.bytes_s
-        messages.append(Message(size, hop_s, 1.25 * load_s, 0.75 * load_s))
-    found = fit_link(messages)
-    assert found.bytes_s == pytest.approx(0.8e9)
-    assert found.latency_s == pytest.approx(150e-6)
-    assert found.message_s == pytest.approx(60e-6)
-    assert found.byte_s == pytest.approx(0.4e-9)
-
-
-def test_one_machine_of_each_host_and_one_link_of_each_kind_is_measured() -> None:
+def test_one_machine_of_each_host_is_measured() -> None:
     layout = Layout.of(["a", "a", "b", "b", "c"])
     assert layout.hosts == (0, 0, 1, 1, 2)
     assert layout.machines == (0, 2, 4)
-    assert layout.pairs == ((0, 1), (0, 2))
-    assert Layout.of(["a"]).pairs == ()
 
 
 # Samples and sketches
@@ -223,12 +209,12 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Simulated:
 
 
 def calibrated(backend: Backend) -> tuple[Measured, Cluster]:
-    layout = Layout((0, 0))
+    layout = Layout((0, 0), 2)
     told: list[float] = []
     measured = measure(backend, layout, told.append, ops=OPS_TIMED, rounds=2)
     assert told == sorted(told)
     assert 0 <= told[0] < told[-1] <= 1
-    return measured, cluster_of(measured, layout, 2.0**30, 2)
+    return measured, cluster_of(measured, layout, 2.0**30)
 
 
 def test_calibrating_a_simulated_cluster_finds_its_figures(simulated: Simulated) -> None:
@@ -240,18 +226,13 @@ def test_calibrating_a_simulated_cluster_finds_its_figures(simulated: Simulated)
     for kind in ("matmul", "local", "reduction"):
         assert kinds[kind].flop_s == pytest.approx(KINDS[kind].flop_s, rel=0.02), kind
         assert kinds[kind].memory_bytes_s == pytest.approx(KINDS[kind].memory_bytes_s, rel=0.02)
-    assert found.local.bytes_s == pytest.approx(LINK.bytes_s, rel=0.02)
-    assert found.local.latency_s == pytest.approx(LINK.latency_s, rel=0.05)
-    assert found.local.message_s == pytest.approx(LINK.message_s, rel=0.02)
-    assert found.local.byte_s == pytest.approx(LINK.byte_s, rel=0.02)
-    assert found.control_s == pytest.approx(180e-6, rel=0.1)
     assert (found.hosts, found.host_cores) == ((0, 0), (2,))
 
 
 def test_an_update_is_priced_by_the_bytes_that_it_touches(simulated: Simulated) -> None:
     """The simulation updates all parameters of the plan, a real machine those with a gradient."""
     _, found = calibrated(simulated)
-    first = simulated.plans[stopwatch.FIRST]
+    first = next(iter(simulated.plans.values()))
     held = parameter_bytes(first.graph)[0]
     (trained,) = (r.region.size * 4 for r in first.results(0) if r.kind == "gradient")
     update = next(rates for kind, _, rates in found.machines[0].kinds if kind == "update")
@@ -265,19 +246,71 @@ def test_what_is_measured_becomes_a_cluster_file_and_a_table(simulated: Simulate
     for kind in KINDS:
         assert f"\n{kind} " in text
     assert "within a host: " in text
-    assert "a step with nothing in it: 1" in text  # hundreds of microseconds
+    assert "a step takes " in text
 
 
-def test_the_counts_grow_until_the_difference_stands_out(simulated: Simulated) -> None:
-    """An op of a microsecond is run 256 times, one of ten milliseconds 4 times."""
+def test_only_steps_of_some_milliseconds_are_compared(simulated: Simulated) -> None:
+    """An op of microseconds is run hundreds of times, one of ten milliseconds once and twice."""
     calibrated(simulated)
-    tried = {name.split(" x")[0]: 0 for name in simulated.plans if " x" in name}
+    most: dict[str, int] = {}
     for name in simulated.took_s:
-        if " x" in name:
-            what, times = name.split(" x")
-            tried[what] = max(tried[what], int(times))
-    assert tried["0 dispatch"] == 256
-    assert tried["0 memory"] == 4
+        what, _, times = name.partition(" x")
+        most[what] = max(most.get(what, 0), int(times or 0))
+    assert most["0 dispatch"] == 1024
+    assert most["0 memory"] == 2
+
+
+# In steps
+
+
+def rehearsed(plan: Plan, cluster: Cluster) -> Rehearsal:
+    """What a cluster would show of a plan."""
+    found = simulate(plan.graph, plan.transfers, plan.programs, cluster, timeline=True)
+    seen: dict[type, dict[tuple[int, int, int], float]] = {Run: {}, Send: {}, Recv: {}, Update: {}}
+    for span in found.timeline:
+        if span.instruction is None or span.kind == "wait":
+            continue
+        i = plan.programs[span.machine].instructions[span.instruction]
+        number = i.segment if isinstance(i, Run) else getattr(i, "transfer", 0)
+        seen[type(i)][span.machine, number, getattr(i, "microbatch", 0)] = span.seconds
+    link = cluster.local
+    ways = {
+        part: link.latency_s + plan.transfers[part[1]].type.size_bytes / link.bytes_s
+        for part in seen[Recv]
+    }
+    besides_s = cluster.driver_s + plan.partitions * cluster.control_s
+    parts = seen[Run], seen[Update], seen[Send], seen[Recv]
+    return Rehearsal(plan, *parts, ways, found.step_s, besides_s)
+
+
+@pytest.mark.parametrize("crowding", [0.0, 0.35])
+def test_rehearsals_of_a_simulated_cluster_tell_its_figures(crowding: float) -> None:
+    """Its work is slower in steps than alone: what one puts in the other gets out."""
+    alone = Cluster((SPEC,) * 2, hosts=(0, 0), host_cores=(2,), pinned=True)
+    put = Context(90e-6, 1.3, 0.8, crowding, LINK, None, 900e-6, 70e-6)
+    true = in_context(alone, put)
+    seen = tuple(rehearsed(p, true.first(p.partitions)) for p in rehearsal_plans(2))
+    got = in_context(alone, context_of(seen, alone))
+    assert got.crowding == pytest.approx(crowding, abs=0.1)
+    assert got.driver_s == pytest.approx(900e-6, rel=0.01)
+    assert got.control_s == pytest.approx(70e-6, rel=0.01)
+    if not crowding:  # else parts of a machine's time are its neighbour's doing
+        assert got.local.latency_s == pytest.approx(LINK.latency_s, rel=0.01)
+        assert got.local.message_s == pytest.approx(LINK.message_s, rel=0.01)
+        assert got.machines[0].dispatch_s == pytest.approx(90e-6, rel=0.05)
+    for rehearsal in seen:
+        plan = rehearsal.plan
+        here = got.first(plan.partitions)
+        again = simulate(plan.graph, plan.transfers, plan.programs, here)
+        assert again.step_s == pytest.approx(rehearsal.step_s, rel=0.05)
+
+
+def test_where_nothing_crosses_links_stay_as_they_were() -> None:
+    alone = Cluster((SPEC,))
+    seen = tuple(rehearsed(p, alone) for p in rehearsal_plans(1))
+    found = context_of(seen, alone)
+    assert (found.local, found.link) == (None, None)
+    assert in_context(alone, found).link == alone.link
 
 
 # The command line
@@ -307,22 +340,24 @@ def test_wrong_input_is_said_before_anything_is_measured(
 
 
 @pytest.mark.slow
-def test_a_host_is_really_measured(tmp_path: Path) -> None:
+def test_a_host_is_really_measured() -> None:
     """A product of matrices is faster than 1 and slower than 100,000 GFLOP/s on any machine, a
     message takes between 1 µs and 1 s."""
     ops = tuple(s for s in SAMPLES if s.op in ("contract", "relu"))[:8]
     backend = make_backend("zmq")
-    layout = Layout((0, 0))
+    layout = Layout((0, 0), 2)
     try:
         measured = measure(backend, layout, lambda done: None, ops=ops, rounds=2)
     finally:
         backend.stop()
-    found = cluster_of(measured, layout, 2.0**30, 2)
+    alone = cluster_of(measured, layout, 2.0**30)
+    rehearsals = rehearse(lambda: make_backend("zmq"), layout, lambda done: None)
+    found = in_context(alone, context_of(rehearsals, alone))
     spec = found.machines[0]
     assert 1e9 < spec.flop_s < 1e14
     assert 1e8 < spec.memory_bytes_s < 1e13
-    assert all(1e-6 < m.hop_s < 1.0 for m in measured.messages[0, 1])
-    assert 1e-5 < found.control_s < 1.0
+    assert 1e-6 < found.local.message_s + found.local.latency_s < 1.0
+    assert 1e-5 < found.driver_s + found.control_s < 1.0
     assert parse_cluster(cluster_toml(found)) == found
 
 

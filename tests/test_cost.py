@@ -54,7 +54,7 @@ def test_a_product_of_matrices() -> None:
     assert node_work(PRODUCT, PRODUCT["y"]) == Work("matmul", 120, 4 * 47)
     expected = 120 / FLOP_S + 4 * 47 / BYTES_S
     assert node_s(PRODUCT, PRODUCT["y"], MACHINE) == pytest.approx(expected)
-    assert segment_s(PRODUCT, ["y"], ["y"], MACHINE) == pytest.approx(0.5 + expected)
+    assert segment_s(PRODUCT, ["y"], MACHINE) == pytest.approx(0.5 + expected)
 
 
 def test_leaves_and_communication_cost_nothing() -> None:
@@ -73,37 +73,10 @@ CHAIN = with_attrs(
 )
 
 
-def test_neighbouring_pointwise_ops_are_one_loop() -> None:
-    """Of a chain only what it reads and what it leaves is moved: 400 bytes each."""
-    flop = 200 + 100 + 100
-    expected = 0.5 + flop / FLOP_S + 800 / BYTES_S
-    assert segment_s(CHAIN, ["a", "b", "c"], ["c"], MACHINE) == pytest.approx(expected)
-    alone = sum(node_s(CHAIN, CHAIN[name], MACHINE) for name in "abc")
-    assert alone == pytest.approx(flop / FLOP_S + 6 * 400 / BYTES_S)
-
-
-def test_a_value_that_leaves_a_loop_is_written_once() -> None:
-    """`b` is needed after the segment, and inside it."""
-    more = segment_s(CHAIN, ["a", "b", "c"], ["b", "c"], MACHINE)
-    less = segment_s(CHAIN, ["a", "b", "c"], ["c"], MACHINE)
-    assert more - less == pytest.approx(400 / BYTES_S)
-
-
-def test_a_loop_writes_what_another_kind_of_op_reads_and_reads_what_it_gives() -> None:
-    """relu → product → relu: the product's own bytes, and 20 + 20 and 12 + 12 floats beside."""
-    graph = with_attrs(
-        graph_of(
-            ("x", "parameter", "", (4, 5)),
-            ("w", "parameter", "", (5, 3)),
-            ("r", "relu", "x", (4, 5)),
-            ("y", "contract", "r w", (4, 3)),
-            ("z", "relu", "y", (4, 3)),
-        ),
-        y=Attrs(contracted=1),
-    )
-    flop, moved = 20 + 120 + 12, 4 * (47 + 40 + 24)
-    found = segment_s(graph, ["r", "y", "z"], ["z"], MACHINE)
-    assert found == pytest.approx(0.5 + flop / FLOP_S + moved / BYTES_S)
+def test_a_segment_takes_its_dispatch_and_what_its_nodes_take() -> None:
+    flop, moved = 200 + 100 + 100, 6 * 400
+    expected = 0.5 + flop / FLOP_S + moved / BYTES_S
+    assert segment_s(CHAIN, ["a", "b", "c"], MACHINE) == pytest.approx(expected)
 
 
 def test_a_locally_connected_layer_moves_its_patches_twice() -> None:
@@ -198,7 +171,7 @@ def test_every_op_has_a_kind_and_work_that_is_not_negative(case: Case) -> None:
     assert work.traffic_bytes >= case.out.size_bytes
     assert rule.workspace_bytes(case.attrs, case.types, case.out) >= 0
     assert node_s(graph, node, MACHINE) > 0
-    alone = segment_s(graph, ["o"], ["o"], MACHINE) - MACHINE.dispatch_s
+    alone = segment_s(graph, ["o"], MACHINE) - MACHINE.dispatch_s
     assert alone == pytest.approx(node_s(graph, node, MACHINE))
 
 

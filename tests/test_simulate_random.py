@@ -165,5 +165,6 @@ def slower(work: Work, factor: float) -> Work:
         work,
         cluster=replace(cluster, link=link, local=local, racks=racks),
         segment_s=[[s * factor for s in segments] for segments in work.segment_s],
+        adding_s=[[s * factor for s in segments] for segments in work.adding_s],
         update_s=[s * factor for s in work.update_s],
     )

@@ -9,7 +9,7 @@ from math import inf
 
 import numpy as np
 
-from dbgraph.cluster import Link, Rates
+from dbgraph.cluster import Rates
 
 _ROUNDS = 100
 _NEAR, _FAR = 0.05, 1e3
@@ -24,38 +24,11 @@ class Timed:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What messages of one size took.
-
-    Attributes:
-        hop_s: from a value on one machine until a segment on another can begin with it.
-        send_s, receive_s: what one takes away from a sender or a receiver that computes.
-    """
-
-    size_bytes: int
-    hop_s: float
-    send_s: float
-    receive_s: float
-
-
 def fit_rates(timed: Sequence[Timed]) -> Rates:
     """seconds = start_s + flop / flop_s + bytes / memory_bytes_s."""
     features = np.array([(1.0, t.flop, t.traffic_bytes) for t in timed])
     start_s, flop_cost_s, byte_cost_s = non_negative(features, [t.seconds for t in timed])
     return Rates(_rate(flop_cost_s), _rate(byte_cost_s), start_s)
-
-
-def fit_link(messages: Sequence[Message]) -> Link:
-    """A load is message_s + size · byte_s; a hop is that twice, at the sender and at the receiver,
-    with latency_s + size / bytes_s between."""
-    rows, seconds = [], []
-    for message in messages:
-        size = float(message.size_bytes)
-        rows += [(1.0, size, 0.0, 0.0), (2.0, 2 * size, 1.0, size)]
-        seconds += [(message.send_s + message.receive_s) / 2, message.hop_s]
-    message_s, byte_s, latency_s, line_s = non_negative(np.array(rows), seconds)
-    return Link(_rate(line_s), latency_s, message_s, byte_s)
 
 
 def non_negative(features: np.ndarray, seconds: Sequence[float]) -> tuple[float, ...]:

@@ -1,25 +1,25 @@
-"""The hand-made plans that are timed: what each does one time, four times, sixteen times."""
+"""The hand-made plans that are timed: what each does one time, two times, four times."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 
 from dbgraph.calibrate.samples import Sample
 from dbgraph.calibrate.sketch import Sketch
 from dbgraph.calibrate.stopwatch import Ladder
 from dbgraph.ir.types import NO_ATTRS, Attrs, TensorType
+from dbgraph.ops import OPS
+from dbgraph.ops.derivative import vjp_attrs
 from dbgraph.plan.plan import Plan
 
-MESSAGE_BYTES = (4 << 10, 128 << 10, 1 << 20, 4 << 20)
-"""A message of one frame and little data, of one frame, of one full frame, of several frames."""
-RUNS = (1, 4, 16, 64, 256)
-HOPS = (2, 10)
-UPDATES = 8
+RUNS = tuple(2**k for k in range(11))
+UPDATES = 6
+TRAINED = TensorType((1024, 3072))
+"""The parameter of an UPDATE: with its gradient and slot more than most caches hold."""
+_ROWS = 64
 _SWEPT_BYTES = 2 << 20
+_BY = Attrs(contracted=1)
 _SAME = Attrs(scale=1.0, shift=0.0)
-_PRODUCT = (TensorType((128, 512)), TensorType((512, 512)))
-_LONG = 40  # so many products, some 10 ms, last longer than messages of so many bytes:
-_BESIDES_BYTES = 4 << 20
 
 
 def floats(size_bytes: int) -> TensorType:
@@ -59,8 +59,7 @@ def sweep_ladder(partitions: int, at: int) -> Ladder:
 def memory_ladder(partitions: int, at: int) -> Ladder:
     """A loop over more than caches hold. Beyond 32 MB glibc would give every result fresh memory,
     whose pages the system has to clear first."""
-    sample = Sample("relu", NO_ATTRS, (floats(28 << 20),))
-    return op_ladder(partitions, sample, at)
+    return op_ladder(partitions, Sample("relu", NO_ATTRS, (floats(28 << 20),)), at)
 
 
 def dispatch_ladder(partitions: int, at: int) -> Ladder:
@@ -68,62 +67,27 @@ def dispatch_ladder(partitions: int, at: int) -> Ladder:
     return op_ladder(partitions, Sample("affine", _SAME, (floats(64),)), at)
 
 
-def hop_ladder(partitions: int, pair: tuple[int, int], size_bytes: int) -> Ladder:
-    """A value goes to and fro, and each time a segment waits for it."""
+def step_plan(
+    partitions: int, at: Sequence[int], plans: Iterable[Plan] = (), *, updates: bool
+) -> Plan:
+    """Some gradients of a dense layer's weights, on some machines at once; with UPDATE or without.
 
-    def plan(count: int) -> Plan:
-        sketch = Sketch(partitions)
-        at, to = pair
-        value = sketch.parameter(at, floats(size_bytes))
-        for _ in range(count):
-            value = sketch.node(at, "affine", (value,), _SAME)
-            sketch.run(at, (value,))
-            value = sketch.move(at, to, value)
-            sketch.arrive(to, value)
-            at, to = to, at
-        sketch.end_with(sketch.total(at, value))
-        return sketch.plan()
-
-    return Ladder.of(plan, HOPS)
-
-
-def load_ladder(partitions: int, pair: tuple[int, int], size_bytes: int, computing: int) -> Ladder:
-    """Messages from one machine to another while one of them computes: what they take of its
-    processor."""
-    source, to = pair
-
-    def plan(count: int) -> Plan:
-        sketch = Sketch(partitions)
-        given = [sketch.parameter(source, floats(size_bytes), k) for k in range(count)]
-        moved = [sketch.move(source, to, value) for value in given]
-        x, w = (sketch.parameter(computing, t, k) for k, t in enumerate(_PRODUCT))
-        product = sketch.node(computing, "contract", (x, w), Attrs(contracted=1))
-        sketch.run(computing, (product,), _LONG)
-        total = sketch.total(computing, product)
-        for value in moved:
-            sketch.arrive(to, value)
-        sketch.end_with(total)
-        return sketch.plan()
-
-    return Ladder.of(plan, (1, 1 + max(1, min(32, _BESIDES_BYTES // size_bytes))))
-
-
-def nothing_plan(partitions: int) -> Plan:
-    """A step in which one machine has next to nothing to do, and the others nothing."""
-    sketch = Sketch(partitions)
-    sketch.end_with(sketch.total(0, sketch.parameter(0, floats(64))))
-    return sketch.plan()
-
-
-def base_plan(partitions: int, plans: Iterable[Plan], trained: Mapping[int, TensorType]) -> Plan:
-    """A job's first plan: the parameters of all the others, and for each of some machines one
-    that is trained. A step of it is `UPDATES` UPDATEs."""
+    Args:
+        plans: all other plans of a job, whose parameters its first plan must have.
+    """
     sketch = Sketch(partitions)
     for plan in plans:
         sketch.take_parameters(plan.graph)
-    for at, type_ in trained.items():
-        parameter, gradient = (sketch.parameter(at, type_, k) for k in (0, 1))
-        sketch.update(at, parameter, gradient)
-        sketch.repeat(at, UPDATES)
-    sketch.end_with(sketch.total(0, sketch.parameter(0, floats(64))))
-    return sketch.plan("training")
+    x_type, y_type = TensorType((_ROWS, TRAINED.shape[0])), TensorType((_ROWS, TRAINED.shape[1]))
+    by_w = vjp_attrs(OPS["contract"], _BY, (x_type, TRAINED), 1)
+    totals = []
+    for p in at:
+        given = sketch.parameter(p, x_type), sketch.parameter(p, y_type, 1)
+        gradient = sketch.node(p, "vjp", given, by_w)
+        sketch.run(p, (gradient,))
+        if updates:
+            sketch.update(p, sketch.parameter(p, TRAINED), gradient)
+        sketch.repeat(p, UPDATES)
+        totals.append(sketch.total(p, gradient))
+    sketch.end_with(*totals)
+    return sketch.plan("training" if updates else "evaluation")

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
-
-Pair = tuple[int, int]
-"""Two partitions."""
 
 
 @dataclass(frozen=True)
@@ -16,9 +12,13 @@ class Layout:
 
     Attributes:
         hosts: the host of each partition, numbered in the order in which they come.
+        cores: of each host; None: not known.
+        pinned: whether each partition runs on one core alone.
     """
 
     hosts: tuple[int, ...]
+    cores: int | None = None
+    pinned: bool = False
 
     @staticmethod
     def of(names: Sequence[str]) -> Layout:
@@ -30,11 +30,3 @@ class Layout:
     def machines(self) -> tuple[int, ...]:
         """One of each host: those that are measured."""
         return tuple(self.hosts.index(host) for host in dict.fromkeys(self.hosts))
-
-    @property
-    def pairs(self) -> tuple[Pair, ...]:
-        """One inside a host, and one between hosts, where there are such."""
-        kinds: dict[bool, Pair] = {}
-        for a, b in combinations(range(len(self.hosts)), 2):
-            kinds.setdefault(self.hosts[a] == self.hosts[b], (a, b))
-        return tuple(kinds.values())

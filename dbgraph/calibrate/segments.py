@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dbgraph.backends.base import make_backend
-from dbgraph.calibrate.ladders import RUNS, base_plan, sweep, sweep_ladder
+from dbgraph.calibrate.ladders import RUNS, sweep, sweep_ladder
 from dbgraph.calibrate.sketch import Sketch
-from dbgraph.calibrate.stopwatch import FIRST, Ladder, Say, Stopwatch
+from dbgraph.calibrate.stopwatch import Ladder, Say, Stopwatch
 from dbgraph.ir.graph import Graph
 from dbgraph.plan.plan import Plan
 from dbgraph.plan.program import Segment
 from dbgraph.profile import Profile, signature
 
-_ROUNDS = 9
+_ROUNDS = 7
 _SWEEP = "sweep"
 
 
@@ -27,15 +27,18 @@ def profile_plan(plan: Plan, pin: bool, say: Say) -> Profile:
             found.setdefault(signature(plan.graph, segment), segment)
     ladders = {name: _ladder(plan.graph, segment) for name, segment in found.items()}
     ladders[_SWEEP] = sweep_ladder(1, 0)
-    plans = [made for ladder in ladders.values() for made in ladder.plans]
+    first = Sketch(1)
+    for ladder in ladders.values():
+        first.take_parameters(ladder.plans[0].graph)
     backend = make_backend("zmq", pin=pin)
     try:
-        watch = Stopwatch(backend, ladders, {FIRST: base_plan(1, plans, {})})
+        watch = Stopwatch(backend, ladders, {"parameters": first.plan()})
         took = watch.each_s(tuple(ladders), _ROUNDS, say)
-        sweep_s = took.pop(_SWEEP)
-        return Profile({name: s - sweep_s for name, s in took.items() if s > sweep_s})
     finally:
         backend.stop()
+    sweep_s = took.pop(_SWEEP)
+    seconds = {name: each_s - sweep_s for name, each_s in took.items()}
+    return Profile({name: each_s for name, each_s in seconds.items() if each_s > 0})
 
 
 def _ladder(graph: Graph, segment: Segment) -> Ladder:

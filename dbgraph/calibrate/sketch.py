@@ -110,9 +110,11 @@ class Sketch:
             self.run(partition, (total,))
         return total
 
-    def end_with(self, total: str) -> None:
-        """The step's loss: a step is over when it is there."""
-        self._results.append(Result("loss", "loss", Region.whole(()), total))
+    def end_with(self, *totals: str) -> None:
+        """Scalars: a step is over when they are there."""
+        for number, total in enumerate(totals):
+            kind, name = ("term", f"loss{number}") if number else ("loss", "loss")
+            self._results.append(Result(kind, name, Region.whole(()), total))
 
     def keep(self, values: Iterable[str]) -> None:
         """Values that the compiler must not leave out."""

@@ -14,8 +14,8 @@ from dbgraph.optim.rules import Rule
 from dbgraph.plan.plan import Plan
 
 _LONG_S = 5e-3
-"""A difference between two steps must be this long to stand out of their own scatter."""
-FIRST = "first"
+"""Both steps that are compared are longer: threads that have slept for some milliseconds wake
+more slowly, and steps of a network are of that kind."""
 _WANT = frozenset({"loss"})
 
 Say = Callable[[float], None]
@@ -29,7 +29,7 @@ def typical_s(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Ladder:
-    """One thing to be timed: plans that do it 1, 4, 16, … times.
+    """One thing to be timed: plans that do it 1, 2, 4, … times.
 
     Attributes:
         counts: of each plan.
@@ -82,27 +82,33 @@ class Stopwatch:
     def each_s(
         self, names: Sequence[str], rounds: int, say: Say = lambda done: None
     ) -> dict[str, float]:
-        """Seconds of one time of each ladder's thing, over so many rounds; below zero where they
-        drown in noise."""
-        chosen = {}
+        """What each ladder's thing takes, over so many rounds: a step that does it n times takes
+        so much longer with every time. Noise may bring it below zero."""
+        low: dict[str, int] = {}
         for done, name in enumerate(names):
             say(done / len(names) / 2)
-            chosen[name] = self._long_enough(name)
-        found: dict[str, list[float]] = {name: [] for name in names}
+            low[name] = self._long_enough(name)
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
         for done in range(rounds):
             say((1 + done / rounds) / 2)
-            for name, (low, high) in chosen.items():
-                more_s = self.step_s(name, high) - self.step_s(name, low)
-                found[name].append(more_s / (high - low))
-        return {name: typical_s(values) for name, values in found.items()}
+            for name, rung in low.items():
+                one, two = self._ladders[name].counts[rung : rung + 2]
+                found[name].append((self.step_s(name, one), self.step_s(name, two)))
+        return {name: self._each_s(name, low[name], times) for name, times in found.items()}
 
-    def _long_enough(self, name: str) -> tuple[int, int]:
-        """The smallest count, and the first that takes longer enough. Compiles both."""
-        low, *higher = self._ladders[name].counts
-        self.step_s(name, low)
-        for high in higher:
-            self.step_s(name, high)
-            least_s = min(self.step_s(name, high) - self.step_s(name, low) for _ in range(2))
-            if least_s > _LONG_S:
-                break
-        return low, high
+    def _each_s(self, name: str, rung: int, times: Sequence[tuple[float, float]]) -> float:
+        one, two = self._ladders[name].counts[rung : rung + 2]
+        one_s, two_s = (typical_s(values) for values in zip(*times, strict=True))
+        return (two_s - one_s) / (two - one)
+
+    def _long_enough(self, name: str) -> int:
+        """The first rung that takes long, and is not the last. Compiles it and the next."""
+        counts = self._ladders[name].counts
+        last = len(counts) - 2
+        rung = next((k for k in range(last) if self._is_long(name, counts[k])), last)
+        self.step_s(name, counts[rung + 1])
+        return rung
+
+    def _is_long(self, name: str, count: int) -> bool:
+        self.step_s(name, count)  # compiles
+        return min(self.step_s(name, count) for _ in range(2)) > _LONG_S

@@ -24,13 +24,16 @@ _LEFT = frozenset({"kind of work", "dtype"})
 def measured_table(measured: Measured, cluster: Cluster, layout: Layout) -> str:
     """For each host its rates; then links, and what a step costs besides."""
     parts = [
-        _machine(cluster.machines[p], measured.machines[p], layout.hosts.count(host))
+        _machine(cluster.machines[p], measured[p], layout.hosts.count(host))
         for host, p in enumerate(layout.machines)
     ]
-    for a, b in layout.pairs:
-        inside = layout.hosts[a] == layout.hosts[b]
-        parts.append(_link("within a host" if inside else "between hosts", cluster.between(a, b)))
-    parts.append(f"a step with nothing in it: {seconds(measured.control_s)} for each machine")
+    hosts = set(layout.hosts)
+    parts += [_link("within a host", cluster.local)] if len(hosts) < len(layout.hosts) else []
+    parts += [_link("between hosts", cluster.link)] if len(hosts) > 1 else []
+    parts.append(
+        f"a step takes {seconds(cluster.driver_s)} besides, and {seconds(cluster.control_s)} for "
+        f"each machine; a busy machine slows the others of its host by {cluster.crowding:.0%}"
+    )
     return "\n\n".join(parts)
 
 

@@ -12,9 +12,9 @@ Events of the same moment happen in the order in which they were foreseen.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from heapq import heappop, heappush
+from itertools import groupby
 from math import inf
 
 from dbgraph.cluster import Cluster
@@ -58,7 +58,7 @@ class Engine:
             way.message_s + size_bytes * way.message_byte_s
             for way, size_bytes in zip(self.lines.routes, self.lines.size_bytes, strict=True)
         ]
-        self._shared = _crowded(work.cluster)
+        self._shared = _sharing(work.cluster)
         self._events: list[tuple[float, int, int, int]] = []
         self._foreseen = 0
 
@@ -105,7 +105,10 @@ class Engine:
         if isinstance(instruction, Send | Recv):
             return self._message_s[instruction.transfer]
         if isinstance(instruction, Run):
-            return self.work.segment_s[machine][instruction.segment]
+            seconds = self.work.segment_s[machine][instruction.segment]
+            if instruction.microbatch and self.work.adding_s:
+                seconds += self.work.adding_s[machine][instruction.segment]
+            return seconds
         return self.work.update_s[machine]
 
     def _occupy(self, machine: int, instruction: Instruction, seconds: float, now: float) -> None:
@@ -114,10 +117,12 @@ class Engine:
         if shared is None:
             self._foresee(now + seconds, _DONE, machine)
             return
-        is_message = isinstance(instruction, Send | Recv)
-        cores = 1 if is_message else self.work.cluster.machines[machine].cores
-        shared.add(machine, seconds, cores, now)
-        self._foresee(shared.next_end_s(), _TICK, machine)
+        host, share = shared
+        cluster = self.work.cluster
+        single = cluster.pinned or isinstance(instruction, Send | Recv)
+        cores = 1 if single else cluster.machines[machine].cores
+        host.add(machine, share, seconds, cores, now)
+        self._foresee(host.next_end_s(), _TICK, machine)
 
     def _done(self, machine: int, now: float) -> None:
         began_s, position = self._began_s[machine], self.position[machine]
@@ -176,9 +181,9 @@ class Engine:
             machine: any one of the host.
         """
         shared = self._shared[machine]
-        if shared is not None and shared.next_end_s() == now:
-            ended = shared.end(now)
-            self._foresee(shared.next_end_s(), _TICK, machine)
+        if shared is not None and shared[0].next_end_s() == now:
+            ended = shared[0].end(now)
+            self._foresee(shared[0].next_end_s(), _TICK, machine)
             self._done(ended, now)
 
 
@@ -187,15 +192,24 @@ def _microbatches(programs: Sequence[Sequence[Instruction]]) -> int:
     return 1 + max(found, default=0)
 
 
-def _crowded(cluster: Cluster) -> list[SharedCores | None]:
-    """For each machine the cores of its host, if the machines there together keep more of them
-    busy than there are."""
-    wanted: dict[int, int] = defaultdict(int)
-    for p, machine in enumerate(cluster.machines):
-        wanted[cluster.host(p)] += machine.cores
-    shared = {
-        host: SharedCores(cluster.host_cores[host])
-        for host, cores in wanted.items()
-        if cluster.host_cores and cores > cluster.host_cores[host]
-    }
-    return [shared.get(cluster.host(p)) for p in range(len(cluster.machines))]
+def _sharing(cluster: Cluster) -> list[tuple[SharedCores, int] | None]:
+    """For each machine what its host's machines share, and which share of the cores is its own;
+    None where nothing is in short supply."""
+    if not cluster.host_cores:
+        return [None] * len(cluster.machines)
+    found: list[tuple[SharedCores, int] | None] = []
+    for host, group in groupby(range(len(cluster.machines)), key=cluster.host):
+        found += _on_host(cluster, cluster.host_cores[host], len(list(group)), len(found))
+    return found
+
+
+def _on_host(
+    cluster: Cluster, cores: int, count: int, first: int
+) -> list[tuple[SharedCores, int] | None]:
+    """Args: count: how many machines stand there, from the `first` on."""
+    wanted = sum(machine.cores for machine in cluster.machines[first : first + count])
+    short = count > cores if cluster.pinned else wanted > cores
+    if not short and (count == 1 or not cluster.crowding):
+        return [None] * count
+    shared = SharedCores((1,) * cores if cluster.pinned else (cores,), cluster.crowding)
+    return [(shared, turn % cores if cluster.pinned else 0) for turn in range(count)]

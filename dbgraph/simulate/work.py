@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dbgraph.cluster import Cluster, MachineSpec
-from dbgraph.cost import node_work, segment_s, update_s
+from dbgraph.cost import adding_s, node_work, segment_s, update_s
 from dbgraph.ir.graph import Graph
 from dbgraph.plan.program import Instruction, Program, Run, Segment, Transfer
 from dbgraph.profile import Profile
@@ -22,6 +22,8 @@ class Work:
         own: of each machine which of them are its program; the others are traffic with a
             parameter server.
         segment_s: of each machine the seconds of each of its segments, on free cores.
+        adding_s: of each machine what each of its segments takes longer with every microbatch
+            but the first: its gradients are added to the sums.
         update_s: of each machine the seconds of an UPDATE.
         begin_s: when the machines begin: the driver's orders, and the answers that it collects
             at the end, are all counted before.
@@ -33,6 +35,7 @@ class Work:
     own: Sequence[range]
     segment_s: Sequence[Sequence[float]]
     update_s: Sequence[float]
+    adding_s: Sequence[Sequence[float]] = ()
     begin_s: float = 0.0
 
 
@@ -45,6 +48,7 @@ def work_of(
 ) -> Work:
     """What programs make of a cluster's machines, the first for the first."""
     held = parameter_bytes(graph)
+    gradients = frozenset(r.value for r in graph.results if r.kind == "gradient")
     return Work(
         cluster=cluster,
         transfers=transfers,
@@ -54,7 +58,11 @@ def work_of(
             [_segment_s(graph, segment, machine, profile) for segment in p.segments]
             for p, machine in zip(programs, cluster.machines, strict=True)
         ],
-        begin_s=len(programs) * cluster.control_s,
+        adding_s=[
+            [adding_s(_held(graph, gradients, segment), machine) for segment in p.segments]
+            for p, machine in zip(programs, cluster.machines, strict=True)
+        ],
+        begin_s=cluster.driver_s + len(programs) * cluster.control_s,
         update_s=[update_s(held.get(p, 0), machine) for p, machine in enumerate(cluster.machines)],
     )
 
@@ -66,7 +74,13 @@ def _segment_s(
     measured_s = profile.segment_s(graph, segment) if profile else None
     if measured_s is not None:
         return measured_s
-    return segment_s(graph, segment.nodes, segment.outputs, machine)
+    return segment_s(graph, segment.nodes, machine)
+
+
+def _held(graph: Graph, gradients: frozenset[str], segment: Segment) -> int:
+    """Bytes of the gradients that a segment gives."""
+    by_name = graph.by_name
+    return sum([by_name[n].type.size_bytes for n in segment.outputs if n in gradients])
 
 
 def flop_of(graph: Graph, program: Program) -> int:
