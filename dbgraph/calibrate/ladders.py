@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from dbgraph.calibrate.samples import Sample
 from dbgraph.calibrate.sketch import Sketch
 from dbgraph.calibrate.stopwatch import Ladder
 from dbgraph.ir.types import NO_ATTRS, Attrs, TensorType
-from dbgraph.ops import OPS
-from dbgraph.ops.derivative import vjp_attrs
 from dbgraph.plan.plan import Plan
 
 RUNS = tuple(2**k for k in range(11))
-UPDATES = 6
-TRAINED = TensorType((1024, 3072))
-"""The parameter of an UPDATE: with its gradient and slot more than most caches hold."""
-_ROWS = 64
 _SWEPT_BYTES = 2 << 20
-_BY = Attrs(contracted=1)
 _SAME = Attrs(scale=1.0, shift=0.0)
 
 
@@ -65,29 +56,3 @@ def memory_ladder(partitions: int, at: int) -> Ladder:
 def dispatch_ladder(partitions: int, at: int) -> Ladder:
     """A segment with nothing to do."""
     return op_ladder(partitions, Sample("affine", _SAME, (floats(64),)), at)
-
-
-def step_plan(
-    partitions: int, at: Sequence[int], plans: Iterable[Plan] = (), *, updates: bool
-) -> Plan:
-    """Some gradients of a dense layer's weights, on some machines at once; with UPDATE or without.
-
-    Args:
-        plans: all other plans of a job, whose parameters its first plan must have.
-    """
-    sketch = Sketch(partitions)
-    for plan in plans:
-        sketch.take_parameters(plan.graph)
-    x_type, y_type = TensorType((_ROWS, TRAINED.shape[0])), TensorType((_ROWS, TRAINED.shape[1]))
-    by_w = vjp_attrs(OPS["contract"], _BY, (x_type, TRAINED), 1)
-    totals = []
-    for p in at:
-        given = sketch.parameter(p, x_type), sketch.parameter(p, y_type, 1)
-        gradient = sketch.node(p, "vjp", given, by_w)
-        sketch.run(p, (gradient,))
-        if updates:
-            sketch.update(p, sketch.parameter(p, TRAINED), gradient)
-        sketch.repeat(p, UPDATES)
-        totals.append(sketch.total(p, gradient))
-    sketch.end_with(*totals)
-    return sketch.plan("training" if updates else "evaluation")

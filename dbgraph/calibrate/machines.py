@@ -34,10 +34,11 @@ def cluster_of(measured: Measured, layout: Layout, memory_bytes: float) -> Clust
 def _machine(times: MachineTimes, memory_bytes: float, name: str, cores: int) -> MachineSpec:
     """Rates for each kind of work; for what is of none, those of products and of memory."""
     kinds = {key: fit_rates(timed) for key, timed in times.kinds.items()}
-    kinds["update", ""] = Rates(inf, times.update.traffic_bytes / times.update.seconds)
+    memory_bytes_s = times.memory.traffic_bytes / times.memory.seconds
+    kinds["update", ""] = Rates(inf, memory_bytes_s)
     return MachineSpec(
         flop_s=_rounded(median(t.flop / t.seconds for t in times.kinds[GENERAL])),
-        memory_bytes_s=_rounded(times.memory.traffic_bytes / times.memory.seconds),
+        memory_bytes_s=_rounded(memory_bytes_s),
         memory_bytes=memory_bytes,
         dispatch_s=_rounded(times.dispatch_s),
         cores=cores,

@@ -7,6 +7,7 @@ a step costs besides its instructions. So some networks are trained for a while.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from dbgraph.trace.collect import Collector
 from dbgraph.trace.model import Trace
 from dbgraph.trace.words import partition_of
 
-STEPS = 40
+STEPS = 30
 _COLD = 5  # steps that compile, and fill caches
 _RULE = Rule.of("momentum", learning_rate=1e-3)
 
@@ -71,7 +72,10 @@ def rehearse(make: Callable[[], Backend], layout: Layout, say: Say) -> tuple[Reh
     found = []
     for done, plan in enumerate(plans):
         say(done / len(plans))
-        found.append(rehearsal_of(plan, _train(make(), plan)))
+        collector = Collector()
+        _steps_s(make(), plan, collector)
+        step_s = median(_steps_s(make(), plan, None))  # noting takes time too
+        found.append(rehearsal_of(plan, assemble(collector, {"train": plan}, ""), step_s))
     return tuple(found)
 
 
@@ -112,17 +116,19 @@ def _image() -> Network:
     return net
 
 
-def _train(backend: Backend, plan: Plan) -> Trace:
-    collector = Collector()
-    examples = np.arange(plan.batch)
+def _steps_s(backend: Backend, plan: Plan, collector: Collector | None) -> list[float]:
+    """Seconds of each step, from order to answer."""
+    examples, seconds = np.arange(plan.batch), []
     try:
         backend.start(Job({"train": plan}, _RULE, {"train": _noise(plan)}, collector))
         backend.load(None)
         for number in range(STEPS):
+            begin_s = time.perf_counter()
             backend.step(Step("train", number, examples, want=frozenset({"loss"})))
+            seconds.append(time.perf_counter() - begin_s)
     finally:
         backend.stop()
-    return assemble(collector, {"train": plan}, "")
+    return seconds[_COLD:]
 
 
 def _noise(plan: Plan) -> ArraySource:
@@ -138,11 +144,12 @@ def _noise(plan: Plan) -> ArraySource:
     )
 
 
-def rehearsal_of(plan: Plan, trace: Trace) -> Rehearsal:
+def rehearsal_of(plan: Plan, trace: Trace, step_s: float) -> Rehearsal:
     """What a trace of some steps of a plan tells.
 
     Args:
         trace: of a job that has this plan alone.
+        step_s: of a step that nobody notes.
     """
     found: dict[str, dict[Part, list[float]]] = defaultdict(lambda: defaultdict(list))
     for process, event in trace:
@@ -167,7 +174,7 @@ def rehearsal_of(plan: Plan, trace: Trace) -> Rehearsal:
         sends=middle.get("send", {}),
         receives=middle.get("taken", {}),
         ways=middle.get("way", {}),
-        step_s=median(e.seconds for _, e in trace if e.kind == "order" and e.step >= _COLD),
+        step_s=step_s,
         besides_s=median(_besides(trace)),
     )
 

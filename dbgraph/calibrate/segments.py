@@ -27,13 +27,9 @@ def profile_plan(plan: Plan, pin: bool, say: Say) -> Profile:
             found.setdefault(signature(plan.graph, segment), segment)
     ladders = {name: _ladder(plan.graph, segment) for name, segment in found.items()}
     ladders[_SWEEP] = sweep_ladder(1, 0)
-    first = Sketch(1)
-    for ladder in ladders.values():
-        first.take_parameters(ladder.plans[0].graph)
     backend = make_backend("zmq", pin=pin)
     try:
-        watch = Stopwatch(backend, ladders, {"parameters": first.plan()})
-        took = watch.each_s(tuple(ladders), _ROUNDS, say)
+        took = Stopwatch(backend, ladders).each_s(tuple(ladders), _ROUNDS, say)
     finally:
         backend.stop()
     sweep_s = took.pop(_SWEEP)

@@ -17,7 +17,7 @@ from dbgraph.ir.types import NO_ATTRS, Attrs, TensorType
 from dbgraph.ops import infer_node
 from dbgraph.plan.derive import segments_of, transfers_of
 from dbgraph.plan.plan import Plan
-from dbgraph.plan.program import Instruction, Program, Recv, Run, Segment, Send, Update
+from dbgraph.plan.program import Instruction, Program, Recv, Run, Segment, Send
 
 _SCALAR = TensorType((), "float32")
 
@@ -95,12 +95,6 @@ class Sketch:
         """Waits for what `move` gave."""
         self._instructions[partition].append(Recv(self._transfers[value]))
 
-    def update(self, partition: int, parameter: str, gradient: str) -> None:
-        """UPDATE of one parameter."""
-        region = Region.whole(self._types[parameter].shape)
-        self._results.append(Result("gradient", parameter, region, gradient))
-        self._instructions[partition].append(Update())
-
     def total(self, partition: int, value: str) -> str:
         """The sum of a value, in a segment of its own where it is no scalar already."""
         axes = tuple(range(self._types[value].rank))
@@ -128,7 +122,7 @@ class Sketch:
             if node.op == "parameter":
                 self._add(node)
 
-    def plan(self, mode: str = "evaluation") -> Plan:
+    def plan(self) -> Plan:
         graph = Graph(tuple(self._nodes), tuple(self._results))
         leaves = (n for n in self._nodes if n.op == "parameter")
         network = Graph(tuple(Node(n.name, n.op, (), n.type, n.attrs) for n in leaves))
@@ -144,7 +138,7 @@ class Sketch:
         return Plan(
             name="calibration",
             fingerprint="calibration",
-            mode=mode,
+            mode="evaluation",
             partitions=self.partitions,
             batch=1,
             microbatches=1,

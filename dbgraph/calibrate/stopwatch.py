@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dbgraph.backends.base import Backend
+from dbgraph.calibrate.sketch import Sketch
 from dbgraph.job import Job, Step
-from dbgraph.optim.rules import Rule
 from dbgraph.plan.plan import Plan
 
 _LONG_S = 5e-3
@@ -44,19 +44,9 @@ class Ladder:
 
 
 class Stopwatch:
-    """Starts a job of hand-made plans, and times steps of it.
+    """Starts a job of hand-made plans, and times steps of it."""
 
-    Args:
-        plans: further ones, by name; the first of all must have the parameters of all.
-    """
-
-    def __init__(
-        self,
-        backend: Backend,
-        ladders: Mapping[str, Ladder],
-        plans: Mapping[str, Plan],
-        rule: Rule | None = None,
-    ) -> None:
+    def __init__(self, backend: Backend, ladders: Mapping[str, Ladder]) -> None:
         self._backend, self._ladders = backend, ladders
         self._number = 0
         rungs = {
@@ -64,20 +54,16 @@ class Stopwatch:
             for name, ladder in ladders.items()
             for count, plan in zip(ladder.counts, ladder.plans, strict=True)
         }
-        backend.start(Job({**plans, **rungs}, rule))
+        backend.start(Job({"parameters": _parameters(ladders.values()), **rungs}))
         backend.load(None)
-
-    def plan_s(self, name: str) -> float:
-        """Seconds of one step of a plan of the job."""
-        self._number += 1
-        step = Step(name, self._number, feeds={}, want=_WANT)
-        begin = time.perf_counter()
-        self._backend.step(step)
-        return time.perf_counter() - begin
 
     def step_s(self, name: str, count: int) -> float:
         """Seconds of one step of a ladder's plan."""
-        return self.plan_s(f"{name} x{count}")
+        self._number += 1
+        step = Step(f"{name} x{count}", self._number, feeds={}, want=_WANT)
+        begin = time.perf_counter()
+        self._backend.step(step)
+        return time.perf_counter() - begin
 
     def each_s(
         self, names: Sequence[str], rounds: int, say: Say = lambda done: None
@@ -112,3 +98,12 @@ class Stopwatch:
     def _is_long(self, name: str, count: int) -> bool:
         self.step_s(name, count)  # compiles
         return min(self.step_s(name, count) for _ in range(2)) > _LONG_S
+
+
+def _parameters(ladders: Collection[Ladder]) -> Plan:
+    """A job's first plan has the parameters of all others."""
+    plans = [ladder.plans[0] for ladder in ladders]
+    sketch = Sketch(max(plan.partitions for plan in plans))
+    for plan in plans:
+        sketch.take_parameters(plan.graph)
+    return sketch.plan()

@@ -46,8 +46,8 @@ def calibrate(
 ) -> None:
     """Measure what machines and links really do, and write it as a cluster file.
 
-    Starts workers as a zmq job does, and times small plans on them: each kind of work in several
-    sizes, updates, messages, and a step with nothing in it. That takes less than a minute; other
+    Starts workers as a zmq job does, and times each kind of work alone, in several sizes; then it
+    trains small networks on them for a while, cut in several ways. That takes about a minute; other
     programs should rest meanwhile. With --hosts one worker of each host is measured, and a link of
     each kind.
     """
