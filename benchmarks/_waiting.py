@@ -51,6 +51,7 @@ class Waiter(Partition):
     def __init__(self, wait_s: float) -> None:
         self._wait_s = wait_s
         self._weights = np.zeros(0)
+        self._blame = None
         self.is_running = False
 
     awaits = None

@@ -244,10 +244,10 @@ def report(size: Size, times: dict[str, Times]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small layers, about 30 s")
+    parser.add_argument("--quick", action="store_true", help="small layers, about 10 s")
     parser.add_argument("--json", metavar="FILE", help="write the figures here as well")
     args = parser.parse_args()
-    sizes, rounds, budget_s = (QUICK, 5, 8) if args.quick else (SIZES, 7, 40)
+    sizes, rounds, budget_s = (QUICK, 3, 2) if args.quick else (SIZES, 7, 40)
     results = [report(size, measure(size, rounds, budget_s)) for size in sizes]
     if TORCH not in results[0]["ms"]["forward"]:
         print(f"{TORCH}: torch is not installed")

@@ -15,7 +15,7 @@
     cores = 1                       # that a running segment keeps busy
     partitions_per_host = 1         # so many of these machines stand on one host
     host_cores = 1                  # of that host; else as many as its machines keep busy
-    kinds = [                       # measured: what a kind of work runs at, where it differs
+    kinds = [                       # measured: what a kind of work (`ops.kinds`) runs at
       { kind = "matmul", dtype = "float32", flop_s = …, memory_bytes_s = …, start_s = … },
     ]
 
@@ -45,6 +45,8 @@ from pathlib import Path
 from dbgraph.cluster import Cluster, Link, MachineSpec, Racks, Rates
 from dbgraph.errors import UsageError
 from dbgraph.ir.types import DTYPE_BYTES
+from dbgraph.ops.kinds import EXAMPLES, is_kind
+from dbgraph.suggest import did_you_mean
 from dbgraph.tomltable import Table, parse_toml
 from dbgraph.units import write_quantity
 
@@ -137,7 +139,16 @@ def _kind(table: Table) -> tuple[str, str, Rates]:
         memory_bytes_s=table.rate("memory_bytes_s", "B/s"),
         start_s=table.amount("start_s", "s", 0.0),
     )
-    return table.text("kind"), dtype, rates
+    return _known_kind(table), dtype, rates
+
+
+def _known_kind(table: Table) -> str:
+    """A word that no work is called would be without effect."""
+    kind = table.text("kind")
+    if not is_kind(kind):
+        hint = did_you_mean(kind, EXAMPLES) or f"known: {', '.join(EXAMPLES)}"
+        raise table.error("kind", "no work is of that kind", hint)
+    return kind
 
 
 def _link(table: Table, default: Link) -> Link:

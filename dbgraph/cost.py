@@ -20,7 +20,7 @@ from dbgraph.cluster import MachineSpec, Rates
 from dbgraph.ir.graph import Graph, Node
 from dbgraph.ir.types import Attrs, TensorType, Types
 from dbgraph.ops import COMMUNICATION, LEAVES, flops_of, op
-from dbgraph.ops.schema import POINTWISE
+from dbgraph.ops.schema import POINTWISE, UPDATE
 
 
 class Work(NamedTuple):
@@ -63,7 +63,7 @@ def op_work(name: str, attrs: Attrs, types: Types, out: TensorType) -> Work:
     rule = op(name)
     moved = out.size_bytes + sum(t.size_bytes for t in types)
     scratch = rule.scratch_bytes(attrs, types, out)
-    return Work(rule.kind(attrs), rule.flops(attrs, types, out), moved + 2 * scratch)
+    return Work(rule.kinds.of(attrs), rule.flops(attrs, types, out), moved + 2 * scratch)
 
 
 class _Table(dict[tuple[str, str], Rates]):
@@ -111,9 +111,9 @@ def segment_s(graph: Graph, nodes: Iterable[str], machine: MachineSpec) -> float
 
 def adding_s(gradient_bytes: int, machine: MachineSpec) -> float:
     """Seconds of adding gradients of so many bytes to the sums over the microbatches before."""
-    return work_s(Work("update", 0, ADDING_TOUCHES * gradient_bytes), "float32", machine)
+    return work_s(Work(UPDATE, 0, ADDING_TOUCHES * gradient_bytes), "float32", machine)
 
 
 def update_s(parameter_bytes: int, machine: MachineSpec) -> float:
     """Seconds of an UPDATE of parameters of so many bytes."""
-    return work_s(Work("update", 0, UPDATE_TOUCHES * parameter_bytes), "float32", machine)
+    return work_s(Work(UPDATE, 0, UPDATE_TOUCHES * parameter_bytes), "float32", machine)

@@ -105,10 +105,10 @@ class Table:
             raise self.error(key, "expected a number above 0")
         return value
 
-    def error(self, key: str, problem: str) -> UsageError:
+    def error(self, key: str, problem: str, hint: str = "") -> UsageError:
         """What is wrong with the value of a key."""
         return UsageError(
-            f"{self._label}{key} = {self.values.get(key)!r}: {problem}", at=self._at(key)
+            f"{self._label}{key} = {self.values.get(key)!r}: {problem}", at=self._at(key), hint=hint
         )
 
     def _number(self, key: str, unit: str, default: float | None) -> float:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-_TIMEOUT_MS = 20_000  # a busy machine is no failure of a page
+_TIMEOUT_MS = 60_000  # a busy machine is no failure of a page
 
 OpenPage = Callable[..., "Page"]
 """`open_page(path, dark=False, width=1280, height=800)`: see the fixture."""

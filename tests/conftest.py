@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,19 @@ import pytest
 pytest_plugins = ["browser"]  # the fixture `open_page`
 
 _GOLDEN = Path(__file__).parent / "golden"
+_MOST_COMPILED = 20_000  # files, of some 10 KB each
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """XLA's programs are kept for all processes of this run and for the next ones: compiling takes
+    most of the time. `pytest --cache-clear` forgets them."""
+    if not hasattr(config, "cache"):  # pytest -p no:cacheprovider
+        return
+    folder = config.cache.mkdir("jax")
+    if not hasattr(config, "workerinput") and len(os.listdir(folder)) > _MOST_COMPILED:
+        shutil.rmtree(folder)
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

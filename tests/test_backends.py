@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from uncut import initial_parameters, results
+from uncut import Results, initial_parameters, results
 
 import dbgraph as dbg
 from dbgraph import layers as L
@@ -74,9 +74,17 @@ def one_step(backend: Backend, given: Job, **what: object) -> StepResult:
     return backend.step(Step("train", feeds=arrays(), want=EVERYTHING, **what))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("microbatches", [1, 2])
-def test_a_step_computes_what_the_uncut_network_does(backend: Backend, microbatches: int) -> None:
-    losses, outputs, gradients = results(NETWORK, initial_parameters(NETWORK), arrays(), step=5)
+@pytest.fixture(scope="module")
+def expected() -> Results:
+    """Of the whole network, at step 5."""
+    return results(NETWORK, initial_parameters(NETWORK), arrays(), step=5)
+
+
+@pytest.mark.parametrize("microbatches", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_a_step_computes_what_the_uncut_network_does(
+    backend: Backend, microbatches: int, expected: Results
+) -> None:
+    losses, outputs, gradients = expected
     got = one_step(backend, job(microbatches), number=5)
     assert got.losses["loss"] == pytest.approx(losses["loss"], rel=1e-5)
     assert got.losses["class"] == pytest.approx(losses["class"], rel=1e-5)
@@ -139,22 +147,17 @@ def test_machines_read_their_own_data(backend: Backend) -> None:
         np.testing.assert_array_equal(read.gradients[name], value)
 
 
-@pytest.mark.parametrize(
-    ("change", "rule"),
-    [
-        ({"image": np.zeros((BATCH, 6, 5, 1), "float32")}, "image"),
-        ({"label": np.zeros(BATCH, "int64")}, "label"),
-        ({"colour": np.zeros(BATCH, "int32")}, "colour"),
-    ],
-)
-def test_feeds_that_do_not_fit_are_refused(
-    backend: Backend, change: dict[str, np.ndarray], rule: str
-) -> None:
+def test_feeds_that_do_not_fit_are_refused(backend: Backend) -> None:
     backend.start(job())
     backend.load(None)
-    with pytest.raises(DataError, match=rule):
-        backend.step(Step("train", feeds={**arrays(), **change}))
-    assert backend.step(Step("train", feeds=arrays())).losses
+    for name, wrong in (
+        ("image", np.zeros((BATCH, 6, 5, 1), "float32")),
+        ("label", np.zeros(BATCH, "int64")),
+        ("colour", np.zeros(BATCH, "int32")),
+    ):
+        with pytest.raises(DataError, match=name):
+            backend.step(Step("train", feeds={**arrays(), name: wrong}))
+        assert backend.step(Step("train", feeds=arrays())).losses
 
 
 def test_stop_may_come_at_any_time_and_twice(backend: Backend) -> None:

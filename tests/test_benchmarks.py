@@ -18,6 +18,7 @@ NAMES = (
     "parameter_server",
     "scaling",
     "step_overhead",
+    "tracing",
     "two_processes",
 )
 

@@ -216,8 +216,7 @@ def test_panning_copies_and_rest_draws_sharp(open_page: OpenPage, html: Path) ->
     page.mouse.move(500, 200, steps=5)
     page.mouse.up()
     assert page.evaluate("dbg.stages[0].view.x") > before
-    page.wait_for_timeout(50)
-    assert ink(page)[BLUE] > 1000
+    page.wait_for_function(f"id => (({_INK})(id)['{BLUE}'] || 0) > 1000", arg="cut")
 
 
 def test_help_lists_the_keys(open_page: OpenPage, html: Path) -> None:
@@ -247,3 +246,54 @@ def test_it_prints_light(open_page: OpenPage, html: Path) -> None:
     assert page.locator("#tools").is_hidden()
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
+
+
+def test_what_is_selected_in_one_view_is_seen_in_the_timeline(
+    open_page: OpenPage, html: Path
+) -> None:
+    page = opened(open_page, html)
+    page.evaluate("dbg.bus.emit('show', 'timeline')")
+    all_ink = _coloured(page)
+    least = {}
+    layer = page.evaluate("dbg.data.plan.layers.name.indexOf('dense1')")
+    tile = page.evaluate("(layer) => dbg.plan(dbg.data).tilesOfNode.flat().find("
+                         "(t) => dbg.plan(dbg.data).tileLayer(t) === layer)", layer)  # fmt: skip
+    things = {"layer": layer, "tile": tile, "machine": 1, "transfer": 0, "instruction": 0}
+    for kind, number in things.items():
+        page.evaluate("([kind, id]) => dbg.bus.emit('select', {kind, id})", [kind, number])
+        page.evaluate("dbg.bus.emit('show', 'timeline')")
+        least[kind] = _coloured(page)
+        assert 0 < least[kind] < all_ink, kind
+    assert least["tile"] < least["layer"]
+    assert least["instruction"] < least["machine"]
+    page.evaluate("dbg.bus.emit('select', null)")
+    assert _coloured(page) == all_ink
+
+
+def _coloured(page: Page) -> int:
+    """Pixels of the timeline in the full colours of computing and of messages."""
+    page.evaluate("dbg.stages.forEach((stage) => stage.draw())")
+    found = ink(page, "timeline")
+    return sum(found.get(colour, 0) for colour in (BLUE, ORANGE, GREEN))
+
+
+def test_a_block_of_the_timeline_is_seen_in_the_other_views(
+    open_page: OpenPage, html: Path
+) -> None:
+    page = opened(open_page, html)
+    blocks = page.evaluate("dbg.data.timeline.blocks.kind")
+    kinds = page.evaluate("dbg.data.timeline.kinds")
+    for kind, word in (("compute", "RUN"), ("send", "SEND"), ("receive", "RECV")):
+        page.evaluate("dbg.bus.emit('show', 'cut')")
+        before = page.evaluate("(dbg.stages[0].draw(), dbg.stages[0].canvas.toDataURL())")
+        page.evaluate(
+            "(id) => dbg.bus.emit('select', {kind: 'block', id})", blocks.index(kinds.index(kind))
+        )
+        assert shown(page) == "Timeline"
+        page.evaluate("dbg.bus.emit('show', 'cut')")
+        assert page.evaluate("(dbg.stages[0].draw(), dbg.stages[0].canvas.toDataURL())") != before
+        page.evaluate("dbg.bus.emit('show', 'levels')")
+        assert word in page.inner_text("#view-levels .row.chosen")
+        page.evaluate("dbg.bus.emit('show', 'machines')")
+        assert page.locator("#view-machines .chosen").count() > 0
+        page.evaluate("dbg.bus.emit('select', null)")

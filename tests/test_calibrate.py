@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -27,7 +29,7 @@ from dbgraph.calibrate.table import measured_table
 from dbgraph.cluster import Cluster, Link, MachineSpec, Rates
 from dbgraph.clusterfile import cluster_toml, parse_cluster
 from dbgraph.cost import node_work
-from dbgraph.errors import ClusterLostError
+from dbgraph.errors import ClusterLostError, RunError
 from dbgraph.ir.types import NO_ATTRS, Attrs, TensorType
 from dbgraph.job import Job, Step, StepResult
 from dbgraph.ops import COMMUNICATION, LEAVES, OPS
@@ -328,19 +330,32 @@ def test_wrong_input_is_said_before_anything_is_measured(
     assert not outcome.out
 
 
+@contextmanager
+def _at_rest() -> Iterator[None]:
+    """Skips where other programs keep the machine from being measured, which is no fault."""
+    try:
+        yield
+    except RunError as error:
+        if "too busy" not in error.rule:
+            raise
+        pytest.skip(str(error))
+
+
 @pytest.mark.slow
 def test_a_host_is_really_measured() -> None:
     """A product of matrices is faster than 1 and slower than 100,000 GFLOP/s on any machine, a
     message takes between 1 µs and 1 s."""
     ops = tuple(s for s in SAMPLES if s.op in ("contract", "relu"))[:8]
-    backend = make_backend("zmq")
     layout = Layout((0, 0), 2)
+    backend = make_backend("zmq")
     try:
-        measured = measure(backend, layout, lambda done: None, ops=ops, rounds=2)
+        with _at_rest():
+            measured = measure(backend, layout, lambda done: None, ops=ops, rounds=2)
     finally:
         backend.stop()
     alone = cluster_of(measured, layout, 2.0**30)
-    rehearsals = rehearse(lambda: make_backend("zmq"), layout, lambda done: None)
+    with _at_rest():
+        rehearsals = rehearse(lambda: make_backend("zmq"), layout, lambda done: None)
     found = in_context(alone, context_of(rehearsals, alone))
     spec = found.machines[0]
     assert 1e9 < spec.flop_s < 1e14

@@ -264,6 +264,7 @@ def test_verify_finds_wrong_numbers(cli: Cli, small: Path) -> None:
     assert "from the uncut network by more than 1e-05" in outcome.err
 
 
+@pytest.mark.slow
 def test_verify_with_a_tolerance_of_ones_own(cli: Cli, tmp_path: Path) -> None:
     plan = compiled(cli, tmp_path, "-n", 4, "--mode", "inference", "--strategy", "tiles")
     parts = "parts batch 8, units 10 -> 0 1; combined batch 8, units 10 -> 0"

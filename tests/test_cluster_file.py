@@ -15,6 +15,7 @@ from dbgraph.cluster import Cluster, Link, MachineSpec, Racks, Rates
 from dbgraph.clusterfile import cluster_toml, parse_cluster, read_cluster
 from dbgraph.errors import UsageError
 from dbgraph.ir.types import DTYPE_BYTES
+from dbgraph.ops.kinds import EXAMPLES
 from dbgraph.units import read_quantity, write_quantity
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "cluster.toml"
@@ -122,7 +123,7 @@ def test_everything() -> None:
     cores = 4
     host_cores = 6
     [[machines.kinds]]
-    kind = "any"
+    kind = "pool max gradient 0"
     flop_s = inf
     memory_bytes_s = 5
     start_s = "1 us"
@@ -144,7 +145,7 @@ def test_everything() -> None:
         cores=2,
         kinds=(("matmul", "float32", Rates(9e11, 1e9)),),
     )
-    other = MachineSpec(cores=4, kinds=(("any", "", Rates(inf, 5.0, 1e-6)),))
+    other = MachineSpec(cores=4, kinds=(("pool max gradient 0", "", Rates(inf, 5.0, 1e-6)),))
     found = parse_cluster(text)
     assert found.machines == (fast, other, other, other)
     assert found.hosts == (0, 1, 1, 2)
@@ -162,7 +163,9 @@ _rates = st.floats(1e-3, 1e18) | st.just(inf)
 _times = st.floats(0, 1e6)
 _links = st.builds(Link, _rates, _times, _times)
 _kinds = st.tuples(
-    _names, st.sampled_from(["", *DTYPE_BYTES]), st.builds(Rates, _rates, _rates, _times)
+    st.sampled_from(EXAMPLES),
+    st.sampled_from(["", *DTYPE_BYTES]),
+    st.builds(Rates, _rates, _rates, _times),
 )
 _specs = st.builds(
     MachineSpec,
@@ -229,6 +232,10 @@ def test_hosts_that_no_file_can_say(hosts: tuple[int, ...]) -> None:
 GROUP = "[[machines]]\n"
 
 
+def _measured(kind: str) -> str:
+    return GROUP + f'kinds = [{{ kind = "{kind}", flop_s = 1, memory_bytes_s = 1 }}]'
+
+
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
@@ -257,6 +264,11 @@ GROUP = "[[machines]]\n"
         (GROUP + 'name = "a\\nb"', 2, ["name = 'a\\nb'"]),
         (GROUP + 'kinds = [{ kind = "a" }]', 2, ["[[machines]] 1, kinds: flop_s is missing"]),
         (GROUP + "kinds = [1]", 2, ["kinds = [1]"]),
+        (_measured("mat mul"), 2, ["kind = 'mat mul': no work is of", "did you mean 'matmul'?"]),
+        (_measured("matmul gradient 0"), 2, ["no work is of that kind"]),
+        (_measured("pol max"), 2, ["did you mean 'pool max'?"]),
+        (_measured("local gradient"), 2, ["did you mean 'local gradient"]),
+        (_measured("xyz"), 2, ["known: pointwise, ", "local gradient 1"]),
         (
             GROUP + 'kinds = [{ kind = "a", dtype = "f32", flop_s = 1, memory_bytes_s = 1 }]',
             2,

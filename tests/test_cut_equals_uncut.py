@@ -23,7 +23,7 @@ _EVERYTHING = frozenset({"loss", "output", "gradient"})
 # No shrinking: every attempt compiles for seconds.
 _SETTINGS = settings(
     deadline=None,
-    max_examples=6,
+    max_examples=3,
     suppress_health_check=list(HealthCheck),
     print_blob=True,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
@@ -91,7 +91,7 @@ def test_random_networks_and_cuts(network, partitions, strategy, seed):
     microbatches=st.integers(1, 3),
     seed=st.integers(0, 99),
 )
-@settings(_SETTINGS, max_examples=40)
+@settings(_SETTINGS, max_examples=15)
 def test_many_random_networks_and_cuts(network, partitions, strategy, microbatches, seed):
     try:
         plan = dbg.make_plan(network, partitions, strategy=strategy, microbatches=microbatches)

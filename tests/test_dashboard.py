@@ -43,7 +43,7 @@ def dashboard() -> Iterator[Dashboard]:
 
 
 def get(dashboard: Dashboard, path: str, **headers: str) -> HTTPResponse:
-    line = HTTPConnection("127.0.0.1", dashboard.port, timeout=20)
+    line = HTTPConnection("127.0.0.1", dashboard.port, timeout=60)
     line.request("GET", path, headers=headers)
     return line.getresponse()
 
@@ -166,7 +166,7 @@ def test_the_command_line(
     net.write_text(NETWORK)
     assert run(["train", str(net), "--steps", "2", "--quiet", "--dashboard"]) == 0
     assert "dashboard: http://127.0.0.1:" in capfd.readouterr().err
-    options = ["--steps", "2", "--dashboard", str(dashboard.port)]
+    options = ["--steps", "2", "--dashboard-port", str(dashboard.port)]
     assert run(["train", str(net), *options]) == 2
     assert f"port {dashboard.port} is taken" in capfd.readouterr().err
-    assert run(["train", str(net), "--dashboard", "99999"]) == 2
+    assert run(["train", str(net), "--dashboard-port", "99999"]) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +25,9 @@ from dbgraph.errors import NoCutError
 from dbgraph.optim.rules import Rule
 
 STEPS = 50
-TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
-ONE_STEP = {"float64": 1e-9, "float32": 1e-5}
+# Tolerance after so many steps. Rounding grows by the step: single precision is compared closely
+# after the first; double precision need not be.
+MARKS = {"float64": {STEPS: 1e-9}, "float32": {1: 1e-5, STEPS: 1e-4}}
 BATCH = 6
 RULES = {
     "sgd": "sgd:learning_rate=0.05",
@@ -147,29 +149,34 @@ def through_dbgraph(
     return {name: state.whole(name) for name in network.parameters}
 
 
-def agree(
-    actual: dict[str, np.ndarray], expected: dict[str, np.ndarray], tolerance: dict[str, float]
-) -> None:
+def agree(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray], limit: float) -> None:
     """Relative to each parameter's largest element."""
     assert actual.keys() == expected.keys()
     for name, value in expected.items():
         assert actual[name].dtype == value.dtype
         scale = float(np.abs(value).max())
         worst = float(np.abs(actual[name] - value).max())
-        limit = tolerance[value.dtype.name]
         assert worst <= limit * scale, f"{name}: {worst / scale:.2g} relative, limit {limit}"
+
+
+@cache
+def expected(name: str, rule: str, dtype: str) -> dict[int, dict[str, np.ndarray]]:
+    """The parameters at each mark. Compiled once for all cuts."""
+    network = NETWORKS[name](dtype)
+    marks = MARKS[dtype]
+    found = on_one_machine(network, Rule.parse(RULES[rule]), examples(network), *marks)
+    return dict(zip(marks, found, strict=True))
 
 
 def check(name: str, rule: str, dtype: str, **options) -> None:
     network = NETWORKS[name](dtype)
     arrays, parsed = examples(network), Rule.parse(RULES[rule])
-    first, last = on_one_machine(network, parsed, arrays, 1, STEPS)
-    agree(through_dbgraph(network, parsed, arrays, 1, **options), first, ONE_STEP)
-    agree(through_dbgraph(network, parsed, arrays, STEPS, **options), last, TOLERANCE)
+    for steps, limit in MARKS[dtype].items():
+        actual = through_dbgraph(network, parsed, arrays, steps, **options)
+        agree(actual, expected(name, rule, dtype)[steps], limit)
 
 
 FEW = [
-    ("image", "momentum", "float64", 3, "tiles", 1),
     ("text", "sgd", "float32", 3, "stages", 2),
     ("several", "momentum", "float32", 2, "tiles", 2),
 ]
@@ -234,8 +241,8 @@ def random_training(
         )
     except NoCutError:
         assume(False)
-    (expected,) = on_one_machine(network, rule, arrays, 10)
-    agree(actual, expected, TOLERANCE)
+    (alone,) = on_one_machine(network, rule, arrays, 10)
+    agree(actual, alone, 1e-9)
 
 
 RANDOM = {
@@ -255,6 +262,6 @@ def test_random_networks(network, partitions, strategy, microbatches):
 
 @pytest.mark.slow
 @given(**RANDOM)
-@settings(LENIENT, max_examples=25)
+@settings(LENIENT, max_examples=10)
 def test_many_random_networks(network, partitions, strategy, microbatches):
     random_training(network, partitions, strategy, microbatches)

@@ -389,8 +389,9 @@ def test_json_without_a_layer(cli: Cli, small: Path) -> None:
     assert list(one) == ["plan", "forecast", "busiest", "critical_path", "edges"]
     step_s = one["forecast"]["step_s"]
     assert sum(load["seconds"] for load in one["busiest"]) == pytest.approx(step_s)
-    assert sum(edge["forward_bytes"] + edge["backward_bytes"] for edge in one["edges"]) == (
-        one["forecast"]["traffic_bytes"]
+    assert (
+        sum(edge["forward_bytes"] + edge["backward_bytes"] for edge in one["edges"])
+        == (one["forecast"]["traffic_bytes"])
     )
     gather = one["edges"][0]
     assert (gather["from"], gather["to"]) == ("hidden1", "hidden2")
@@ -413,7 +414,7 @@ def test_a_cluster_of_ones_own(cli: Cli, small: Path, tmp_path: Path) -> None:
     path.write_text('[[machines]]\nname = "old"\ncount = 2\nflop_s = "1 GFLOP/s"\n')
     one = cli("explain", small, "--cluster", path)
     assert f"on the machines of {path}: 2 × old (1 GFLOP/s" in one.out
-    path.write_text('[[machines]]\ncount = 1\n')
+    path.write_text("[[machines]]\ncount = 1\n")
     one = cli("explain", small, "--cluster", path)
     assert one.code == 2
     assert "has 1 machines; 2 are asked for" in one.err

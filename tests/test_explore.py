@@ -106,7 +106,9 @@ def test_any_network(network: dbg.Network, partitions: int, seed: int) -> None:
     check(network, plan, seed % 1000)
 
 
-@pytest.mark.parametrize("make", [dense_network, image_network])
+@pytest.mark.parametrize(
+    "make", [dense_network, pytest.param(image_network, marks=pytest.mark.slow)]
+)
 def test_same_seed_and_steps_same_plan(make) -> None:
     options = Options(3, budget_s=600, budget_steps=25, seed=3)
     first, second = (make_plans(make(), options)["training"] for _ in range(2))
@@ -143,9 +145,9 @@ def test_unequal_machines_share_by_speed() -> None:
     plan = make_plans(network, Options(4, cluster=cluster, budget_s=5))["training"]
     graph = run(front_passes(network, 1), network.graph)
     choices = Tiles(Cluster.equal(4)).choose(graph, 4)  # as if they were alike
-    even = make_plans(
-        network, Options(4, cluster=cluster, given=Given(choices, network.batch))
-    )["training"]
+    even = make_plans(network, Options(4, cluster=cluster, given=Given(choices, network.batch)))[
+        "training"
+    ]
     assert forecast(even, cluster).step_s >= 1.6 * forecast(plan, cluster).step_s
 
 

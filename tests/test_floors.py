@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,7 @@ class _Imports(ast.NodeVisitor):
             self.found.add(full if full in MODULES else node.module)
 
 
+@cache
 def _imports(path: Path) -> set[str]:
     visitor = _Imports()
     visitor.visit(ast.parse(path.read_text(encoding="utf-8")))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,6 @@ from objectives import (
     whole,
 )
 from scipy.optimize import minimize
-from sklearn.datasets import load_breast_cancer, load_digits
 
 from dbgraph.errors import UsageError
 from dbgraph.optim.conjugate import ConjugateGradient
@@ -101,30 +100,48 @@ def test_directions_are_those_of_optax() -> None:
 # --- against SciPy ---
 
 
-def problems() -> Iterator[Any]:
-    for n in (2, 3, 5, 10, 20, 50, 100):
-        yield pytest.param(rosenbrock, rosenbrock_start(n), id=f"rosenbrock-{n}")
+def _cancer(decay: float) -> tuple[Objective, Vector]:
+    from sklearn.datasets import load_breast_cancer  # slow to import
+
     cancer = load_breast_cancer()
     scaled = (cancer.data - cancer.data.mean(axis=0)) / cancer.data.std(axis=0)
     inputs = np.c_[scaled, np.ones(len(scaled))]
-    for decay in (1e-2, 1e-4):
-        loss = logistic(inputs, 2.0 * cancer.target - 1, decay)
-        yield pytest.param(whole(loss, len(inputs)), np.zeros(31), id=f"cancer-{decay:g}")
-    for decay in (1e-2, 1e-4):
-        loss = logistic(*generated(500, 40, seed=0), decay)
-        yield pytest.param(whole(loss, 500), np.zeros(40), id=f"generated-{decay:g}")
+    loss = logistic(inputs, 2.0 * cancer.target - 1, decay)
+    return whole(loss, len(inputs)), np.zeros(31)
+
+
+def _generated(decay: float) -> tuple[Objective, Vector]:
+    return whole(logistic(*generated(500, 40, seed=0), decay), 500), np.zeros(40)
+
+
+def _digits(seed: int, dtype: type = np.float64) -> tuple[Objective, Vector]:
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
-    loss = network(digits.data[:300] / 16, digits.target[:300], hidden=12)
-    for seed in range(2):
-        start = network_start(64, 12, seed)
-        yield pytest.param(whole(loss, 300), start, id=f"digits-{seed}")
+    inputs = (digits.data[:300] / 16).astype(dtype)
+    loss = network(inputs, digits.target[:300], hidden=12)
+    return whole(loss, 300), network_start(64, 12, seed).astype(dtype)
+
+
+PROBLEMS: dict[str, Callable[[], tuple[Objective, Vector]]] = {
+    **{
+        f"rosenbrock-{n}": lambda n=n: (rosenbrock, rosenbrock_start(n))
+        for n in (2, 3, 5, 10, 20, 50, 100)
+    },
+    **{f"cancer-{decay:g}": partial(_cancer, decay) for decay in (1e-2, 1e-4)},
+    **{f"generated-{decay:g}": partial(_generated, decay) for decay in (1e-2, 1e-4)},
+    **{f"digits-{seed}": partial(_digits, seed) for seed in range(2)},
+}
+LONG = {"rosenbrock-20", "rosenbrock-50", "rosenbrock-100", "generated-0.0001"}
+"""Those that take many hundred evaluations."""
 
 
 @pytest.mark.parametrize("history", [5, 10])
-@pytest.mark.parametrize(("objective", "start"), [*problems()])
-def test_no_worse_than_scipy_with_5_percent_more_evaluations(
-    objective: Objective, start: Vector, history: int
-) -> None:
+@pytest.mark.parametrize(
+    "problem", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in PROBLEMS]
+)
+def test_no_worse_than_scipy_with_5_percent_more_evaluations(problem: str, history: int) -> None:
+    objective, start = PROBLEMS[problem]()
     limits = {"maxiter": 3000, "ftol": 1e-12, "gtol": 1e-7}
     options = {"maxcor": history, "maxfun": 3000, **limits}
     theirs = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
@@ -186,13 +203,10 @@ def test_the_iterates_do_not_depend_on_the_number_of_shards(
 
 
 def test_float32_comes_to_the_same_loss() -> None:
-    digits = load_digits()
-    start = network_start(64, 12, seed=0)
     found = []
     for dtype in (np.float64, np.float32):
-        loss = network((digits.data[:300] / 16).astype(dtype), digits.target[:300], hidden=12)
         stop = Stop(gtol=1e-3, ftol=1e-6)
-        result, space, _ = solve(LBFGS(), whole(loss, 300), start.astype(dtype), stop)
+        result, space, _ = solve(LBFGS(), *_digits(0, dtype), stop)
         assert space.vectors["direction"].dtype == dtype
         assert result.success
         found.append(result.fun)

@@ -208,8 +208,12 @@ class TestTile:
 
     def test_each_partition_reads_only_its_region_of_an_input(self) -> None:
         plan = dbg.make_plan(image_network(), 2, strategy="tiles")
-        rows = [leaf.region.bounds[1] for p in range(2) for leaf in plan.leaves("input", p)
-                if leaf.of == "image"]
+        rows = [
+            leaf.region.bounds[1]
+            for p in range(2)
+            for leaf in plan.leaves("input", p)
+            if leaf.of == "image"
+        ]
         assert rows == [(0, 4), (2, 6)]
 
 
@@ -284,8 +288,14 @@ class TestSchedule:
         plan = dbg.make_plan(net, 2, microbatches=4, strategy="stages")
         runs = [str(i) for i in plan.programs[0].instructions if str(i).startswith("RUN")]
         assert runs == [
-            "RUN s0.0", "RUN s0.1", "RUN s1.0", "RUN s0.2", "RUN s1.1", "RUN s0.3",
-            "RUN s1.2", "RUN s1.3",
+            "RUN s0.0",
+            "RUN s0.1",
+            "RUN s1.0",
+            "RUN s0.2",
+            "RUN s1.1",
+            "RUN s0.3",
+            "RUN s1.2",
+            "RUN s1.3",
         ]
 
     def test_what_is_the_same_for_all_microbatches_crosses_in_the_first_alone(self) -> None:

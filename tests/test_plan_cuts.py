@@ -440,7 +440,9 @@ def test_a_file_whose_cuts_were_edited_is_refused_until_it_is_made_anew(tmp_path
     save_plan(edited(plan(), *MOVED), path)
     with pytest.raises(PlanError) as caught:
         open_plan(path)
-    assert "local/local2d has other tiles in the graph than in the cuts" in caught.value.rule
+    line = 1 + path.read_text().split("\n").index(MOVED[0])
+    said = f"{path}: line {line}: local/local2d has other tiles in the graph than in the cuts"
+    assert said in caught.value.rule
     assert caught.value.hint == f"make the plan anew: dbgraph compile --from {path} -o {path}"
     save_plan(again(open_plan(path, edited=True)), path)
     verify_plan(open_plan(path))

@@ -73,9 +73,7 @@ def test_what_is_the_same_for_all_microbatches_crosses_in_the_first() -> None:
     plan = rows()
     weights = next(t for t in plan.transfers if t.invariant)
     instructions = plan.programs[weights.source].instructions
-    again = with_program(
-        plan, weights.source, instructions=(*instructions, Send(weights.index, 1))
-    )
+    again = with_program(plan, weights.source, instructions=(*instructions, Send(weights.index, 1)))
     with pytest.raises(PlanError, match="unknown, twice"):
         verify_plan(again)
 

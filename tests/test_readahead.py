@@ -23,7 +23,7 @@ class Shelf:
         self.reads: list[tuple[int, str]] = []
 
     def read(self, examples: np.ndarray) -> Mapping[str, np.ndarray]:
-        assert self.may.wait(10)
+        assert self.may.wait(60)
         self.reads.append((int(examples[0]), threading.current_thread().name))
         if examples[0] < 0:
             raise DataError("torn")

@@ -199,7 +199,9 @@ def small_cluster(rng: Random, memory_bytes: float) -> Cluster:
 
 
 @pytest.mark.parametrize("contiguous", [False, True])
-@pytest.mark.parametrize("seeds", [range(100), range(100, 200)])
+@pytest.mark.parametrize(
+    "seeds", [range(50), pytest.param(range(50, 200), marks=pytest.mark.slow)], ids=["few", "many"]
+)
 def test_the_search_equals_brute_force(contiguous: bool, seeds: range) -> None:
     impossible = 0
     for seed in seeds:
@@ -305,6 +307,7 @@ def test_it_repairs_what_was_misplaced() -> None:
     assert found.value_s < good_s + 0.1 * (bad_s - good_s)
 
 
+@pytest.mark.slow
 @given(
     network=networks(partitions=3),
     seed=st.integers(0, 99),
@@ -377,7 +380,7 @@ def test_layers_placed_train_like_the_uncut_network(
     check(network, planned(network, choices, cluster), seed)
 
 
-@pytest.mark.parametrize("step_s", [None, 0.05])
+@pytest.mark.parametrize("step_s", [pytest.param(None, marks=pytest.mark.slow), 0.05])
 def test_same_seed_and_steps_same_places(step_s: float | None) -> None:
     cluster, graph = Cluster.equal(4), front(towers(6))
     choices = tiled(graph, cluster)

@@ -20,7 +20,11 @@ from dbgraph.metrics import read_log
 from dbgraph.ps.layout import Layout
 from dbgraph.ps.snapshot import record_of
 
-RULES = ["sgd:learning_rate=0.1", "momentum:learning_rate=0.1", "adagrad:learning_rate=0.1"]
+RULES = [
+    pytest.param("sgd:learning_rate=0.1", marks=pytest.mark.slow),
+    pytest.param("momentum:learning_rate=0.1", marks=pytest.mark.slow),
+    "adagrad:learning_rate=0.1",
+]
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -43,7 +47,7 @@ def test_one_replica_is_the_plain_trainer_bit_for_bit(
     assert found.step == plain.step == 12
 
 
-@pytest.mark.parametrize("partitions", [1, 2])
+@pytest.mark.parametrize("partitions", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_several_replicas_use_every_batch_once_and_learn(partitions: int) -> None:
     data = dbg.Data(arrays(160), arrays(40, seed=1))
     before = threading.active_count()
@@ -94,7 +98,10 @@ def test_a_partition_talks_only_to_the_shards_that_own_what_it_reads(
         assert sent_bytes[shard, partition, "Fetched"] == fetches * size
 
 
-@pytest.mark.parametrize("rule", ["momentum:learning_rate=0.1@cosine:steps=12", "adagrad"])
+@pytest.mark.parametrize(
+    "rule",
+    ["momentum:learning_rate=0.1@cosine:steps=12", pytest.param("adagrad", marks=pytest.mark.slow)],
+)
 def test_resuming_is_as_if_it_had_not_stopped(rule: str, tmp_path: Path) -> None:
     """Slots and schedules come along, onto other numbers of shards; and to a plain run."""
     whole = train(optimizer=rule, algorithm="downpour")
@@ -144,7 +151,12 @@ def test_replicas_come_and_go_while_it_runs(algorithm: str, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_compression_saves_bytes_and_learns() -> None:
     options = dbg.Downpour(2, 2, push_compression="int8", fetch_compression="bfloat16")
-    found = train(data=dbg.Data(arrays(160), arrays(40, seed=1)), algorithm=options, replicas=2,
-                  steps=200, optimizer="adagrad:learning_rate=0.1")
+    found = train(
+        data=dbg.Data(arrays(160), arrays(40, seed=1)),
+        algorithm=options,
+        replicas=2,
+        steps=200,
+        optimizer="adagrad:learning_rate=0.1",
+    )
     assert found.accuracy is not None
     assert found.accuracy > 0.8

@@ -38,9 +38,7 @@ def test_downpour_uses_every_batch_once(seed: int, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_sandblaster_counts_every_portion_once(
-    seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sandblaster_counts_every_portion_once(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {
         "net": network(dtype="float64"),
         "data": arrays(43, dtype="float64"),
@@ -56,9 +54,7 @@ def test_sandblaster_counts_every_portion_once(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_sync_goes_on_with_those_that_are_left(
-    seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sync_goes_on_with_those_that_are_left(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     found, theatre = scripted(
         monkeypatch, seed, [100 + 83 * seed % 300, 500 + 59 * seed % 400],
         algorithm=dbg.Sync(backups=1), steps=20, optimizer="sgd:learning_rate=0.1",

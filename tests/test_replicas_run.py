@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from replica_tools import arrays, network, train
 
 import dbgraph as dbg
 from dbgraph import checkpoint
+from dbgraph import layers as L
 from dbgraph.actor import COORDINATOR, Actor, Address
 from dbgraph.backends.theatre import Cast, make_theatre
 from dbgraph.backends.theatre_local import LocalTheatre
@@ -127,6 +129,43 @@ def test_a_loss_that_is_not_finite_ends_the_run() -> None:
             train(data=broken, algorithm=algorithm)
 
 
+def breaking() -> dbg.Network:
+    """Of some examples it takes a logarithm that there is none of."""
+    with dbg.Network("breaking", batch=8, seed=1) as net:
+        h = L.Dense(4, name="hidden")(dbg.input("x", (6,)))
+        h = L.Activation("log", name="logs")(1e-3 - h * h)
+        dbg.loss(L.SoftmaxCrossEntropy()(h, dbg.input("y", (), dtype="int32")))
+    return net
+
+
+@pytest.mark.parametrize("backend", ["local", pytest.param("zmq", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("algorithm", ["downpour", "sync"])
+def test_a_loss_that_is_not_finite_is_traced_to_its_layer(
+    algorithm: str, backend: str, tmp_path: Path
+) -> None:
+    options = {"algorithm": algorithm, "replicas": 2, "backend": backend}
+    with pytest.raises(RunError) as caught:
+        train(breaking(), checkpoint=tmp_path, **options)
+    error = caught.value
+    pattern = (
+        r"replica [01], partition 0: the loss is nan at its step 1; "
+        r"it first appears in layer 'logs' \(log\): \d+ nan of 32 values"
+    )
+    assert re.fullmatch(pattern, error.rule)
+    assert "it reads" in error.hint
+    assert error.hint.endswith("no checkpoint was written")
+    assert error.at is not None
+    assert error.at.file.endswith("test_replicas_run.py")
+
+
+def test_an_example_that_is_not_finite_is_named() -> None:
+    broken = arrays()
+    broken["x"][5, 2] = np.nan
+    said = r"input 'x' of the training data holds 1 nan of 48 values in this batch: see example 5\n"
+    with pytest.raises(RunError, match=said):
+        train(data=broken, algorithm="downpour", replicas=2)
+
+
 class Lonely:
     """A theatre in which nobody plays but the coordinator, who loses somebody."""
 
@@ -230,6 +269,20 @@ def test_the_command_line_trains_by_each_algorithm(
         printed = json.loads(capsys.readouterr().out)
         assert printed["steps"] == 6
         assert "2 replicas, 2 shards" in printed["algorithm"]
+        assert printed["moved_bytes"] > printed["saved_bytes"] == 0
+
+
+def test_the_command_line_says_what_compression_saved(
+    spec: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = "--algorithm downpour --replicas 2 --steps 6 --fetch-compression bfloat16"
+    assert run(["train", spec, *options.split(), "--push-compression", "float16"]) == 0
+    out = capsys.readouterr().out
+    saved = re.search(
+        r"^compression saved \S+ \w+ of \S+ \w+ \((\d+)%\) between", out, re.MULTILINE
+    )
+    assert saved is not None
+    assert 30 < int(saved[1]) <= 50, "all is halved, but for what the evaluator fetches"
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,7 @@ def test_the_iterates_are_those_of_one_process(
     np.testing.assert_allclose(one.flat(found.final), parameters, rtol=1e-8, atol=1e-8 * scale)
 
 
+@pytest.mark.slow
 def test_float32_comes_to_the_same_loss() -> None:
     data = arrays(EXAMPLES)
     one, losses = OneProcess(data, "float32"), list[float]()
@@ -150,7 +151,7 @@ def test_what_it_can_not_do_is_refused_at_once() -> None:
         dbg.Sandblaster("lbfg")
 
 
-@pytest.mark.parametrize("after", [None, "downpour"])
+@pytest.mark.parametrize("after", [pytest.param(None, marks=pytest.mark.slow), "downpour"])
 def test_sgd_goes_on_from_it_and_it_from_sgd(after: str | None, tmp_path: Path) -> None:
     train(steps=3, optimizer="momentum", checkpoint=tmp_path)
     middle = train(steps=6, algorithm="sandblaster", checkpoint=tmp_path, resume=True)

@@ -62,7 +62,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, dense: bool, **options: Any) -> tup
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("n", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_rows_alone_do_the_same_bit_for_bit_with_fewer_bytes(
     monkeypatch: pytest.MonkeyPatch, rule: str, n: int
 ) -> None:

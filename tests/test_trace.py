@@ -135,9 +135,9 @@ def test_a_run_lasts_until_its_values_are_there() -> None:
     recorder.begin(1, "train")
     log.begin((Run(0), Send(0), Recv(1), Run(1), Update()))
     log.resumed()
-    came = log.begins(0)
+    came = clock()
     value = _Computed(clock, 1000)
-    log.launched(came, 1, [value])
+    log.launched(came, 0, 1, value)
     log.sends(2, value)
     clock.now = 1500
     recorder.sent()
@@ -147,8 +147,7 @@ def test_a_run_lasts_until_its_values_are_there() -> None:
     clock.now = 3000
     log.arrived(1, 1, 0, 2900)
     log.resumed()
-    came = log.begins(3)
-    log.launched(came, 5, [_Computed(clock, 4000)])
+    log.launched(clock(), 3, 5, _Computed(clock, 4000))
     log.ends(5)
     log.look()
     run, send, receive = _rows(recorder)
@@ -171,9 +170,9 @@ def test_instructions_follow_each_other() -> None:
     recorder.begin(7, "train")
     log.begin((Run(0), Recv(0), Run(1), Send(1)))
     log.resumed()
-    log.launched(log.begins(0), 1, [_Computed(clock, 500)])
+    log.launched(clock(), 0, 1, _Computed(clock, 500))
     log.arrived(7, 0, 0, 5)  # while it computes
-    log.launched(log.begins(2), 3, [_Computed(clock, 900)])
+    log.launched(clock(), 2, 3, _Computed(clock, 900))
     log.sends(4, _Computed(clock, 900))
     recorder.sent()
     log.resumed()
@@ -214,7 +213,7 @@ def test_full_collectors_drop_the_oldest_steps_of_all() -> None:
             log = ProgramLog(recorder)
             log.begin((Run(0),) * 4)
             for k in range(4):
-                log.launched(log.begins(k), k + 1, [])
+                log.launched(clock(), k, k + 1, None)
             log.settle()
             collector.add(f"partition {p}", recorder.take())
     # The toy's plan has no such programs: rows are looked at as they are.

@@ -257,6 +257,15 @@ def test_digits_without_scikit_learn(monkeypatch, train):
     assert "pip install 'dbgraph[examples]'" in err
 
 
+def test_dashboard_is_a_flag(train, net):
+    code, _, err = train("--dashboard", net, "--steps", 1)
+    assert code == 0, err
+    assert "dashboard: http://127.0.0.1:" in err
+    code, _, err = train(net, "--dashboard-port", 70000)
+    assert code == 2
+    assert "70000" in err
+
+
 # With processes
 
 
@@ -298,10 +307,14 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_process(net, tmp_path, backend):
             break
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert len(children) == (2 if backend == "zmq" else 0)
+    os.kill(process.pid, signal.SIGSTOP)  # as Ctrl-Z and fg do
+    os.kill(process.pid, signal.SIGCONT)
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out == ""
+    assert read_log(str(folder / "log.jsonl"))[-1]["reason"] == "interrupted"
+    assert not (folder / "control.json").exists()
     assert "interrupted after step" in err
     assert not any(alive(int(child)) for child in children)
     state, _ = checkpoint.load(str(folder))

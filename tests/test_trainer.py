@@ -411,13 +411,13 @@ def test_the_diagnosis_finds_nothing_in_a_good_step():
 class InterruptAt(Silent):
     """Presses Ctrl-C while a step is on its way."""
 
-    def __init__(self, *steps: int) -> None:
-        self.steps = steps
+    def __init__(self, *steps: int, sign: signal.Signals = signal.SIGINT) -> None:
+        self.steps, self.sign = steps, sign
         self.notes: list[str] = []
 
     def step(self, done: int, loss: float, accuracy: float | None) -> None:
         for _ in range(self.steps.count(done)):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), self.sign)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -444,6 +444,25 @@ def test_ctrl_c_without_a_folder(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         trainer(steps=9, progress=InterruptAt(2), log=log).train()
     assert read_log(str(log))[-1]["reason"] == "interrupted"
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP])
+def test_who_ends_a_run_otherwise_gets_the_same(tmp_path, sign):
+    story = InterruptAt(3, sign=sign)
+    with pytest.raises(Interrupted):
+        trainer(steps=9, checkpoint=tmp_path, evaluate_every=0, progress=story).train()
+    assert signal.getsignal(sign) is signal.SIG_DFL
+    assert checkpoint.load(str(tmp_path))[0].step == 3
+    assert read_log(str(tmp_path / "log.jsonl"))[-1]["reason"] == "interrupted"
+    assert not (tmp_path / "control.json").exists()
+
+
+def test_nohup_is_heeded(tmp_path):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert trainer(steps=3, progress=InterruptAt(2, sign=signal.SIGHUP)).train().step == 3
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path):

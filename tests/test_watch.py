@@ -365,7 +365,7 @@ def test_standings_are_told_while_a_step_hangs(heap: Heap, monkeypatch: pytest.M
     run_step = LocalBackend._run
 
     def hang(self: LocalBackend, name: str) -> None:
-        assert heap.stood.wait(20)
+        assert heap.stood.wait(60)
         run_step(self, name)
 
     monkeypatch.setattr(LocalBackend, "_run", hang)

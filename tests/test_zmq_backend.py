@@ -101,6 +101,7 @@ def test_what_users_print_reaches_stderr(capfd: pytest.CaptureFixture[str]) -> N
     assert "printed by a user's function" in err
 
 
+@pytest.mark.slow
 def test_it_starts_again_after_it_was_stopped() -> None:
     with running() as backend:
         first = backend.processes
@@ -135,6 +136,7 @@ def test_ports_can_be_declared() -> None:
         assert backend.endpoints[1:] == expected
 
 
+@pytest.mark.slow
 def test_workers_can_be_pinned_to_cores() -> None:
     cores = sorted(os.sched_getaffinity(0))
     with running(pin=True) as backend:
@@ -253,7 +255,7 @@ class Served:
         for process in ended:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-                process.communicate(timeout=10)
+                process.communicate(timeout=60)
             for pipe in (process.stdout, process.stderr):
                 if pipe is not None:
                     pipe.close()
@@ -276,7 +278,7 @@ def test_listed_workers_serve_a_job_and_end(served: Served) -> None:
     pids = [int(result.losses[f"pid{p}"]) for p in (0, 1)]
     assert backend.processes == ()
     backend.stop()
-    assert [process.wait(10) for process in served.processes] == [0, 0]
+    assert [process.wait(60) for process in served.processes] == [0, 0]
     assert not any(map(alive, pids))
 
 
@@ -294,6 +296,7 @@ def test_listed_workers_wait_for_the_next_job_where_told(served: Served) -> None
     assert not [pid for pid in pids if alive(int(pid))]
 
 
+@pytest.mark.slow
 def test_another_key_is_not_let_in(served: Served, tmp_path: Path) -> None:
     served.start()
     create_key_file(tmp_path / "other.key")
@@ -330,7 +333,7 @@ def test_listed_workers_notice_that_the_driver_is_gone(served: Served) -> None:
         assert driver.stdout.readline() == "started\n"
         driver.kill()
     for process in served.processes:
-        _, said = process.communicate(timeout=12)
+        _, said = process.communicate(timeout=60)
         assert "the driver is gone (nothing was heard of it for 8 s)" in said
         assert "the job was lost" in said
 

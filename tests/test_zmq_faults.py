@@ -174,19 +174,26 @@ def _driver() -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
             process.kill()
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "sign",
+    [
+        *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGINT, signal.SIGTERM)),
+        signal.SIGKILL,
+    ],
+)
 def test_workers_end_with_their_driver(sign: signal.Signals) -> None:
     with _driver() as (process, pids):
         if sign is signal.SIGINT:
             os.killpg(process.pid, sign)  # what a terminal does on Ctrl-C
-            _, err = process.communicate(timeout=10)
+            _, err = process.communicate(timeout=60)
             assert process.returncode == -signal.SIGINT
             assert err.count("KeyboardInterrupt") == 1
         else:
             process.send_signal(sign)
-        until(lambda: not any(map(alive, pids)), seconds=10)
+        until(lambda: not any(map(alive, pids)))
 
 
+@pytest.mark.slow
 def test_a_driver_that_forgets_to_stop_leaves_nothing() -> None:
     code = DRIVER.format(tests=str(Path(__file__).parent)).replace("fake_machine.HANG", "0")
     done = subprocess.run(
@@ -283,7 +290,12 @@ def test_a_client_without_any_key_is_turned_away(job: Job) -> None:
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"GET / HTTP/1.1\r\n\r\n", b"\xff" + b"\0" * 8 + b"\x7f" + b"\x03" * 60, b"\0" * 500],
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        pytest.param(b"\xff" + b"\0" * 8 + b"\x7f" + b"\x03" * 60, marks=pytest.mark.slow),
+        pytest.param(b"\0" * 500, marks=pytest.mark.slow),
+    ],
+    ids=["http", "greeting", "zeros"],
 )
 def test_garbage_on_the_port_is_turned_away(job: Job, garbage: bytes) -> None:
     _, stranger = job

@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zmq
 from replica_tools import network, train, wholes
 from test_zmq_backend import Served
 from theatre_actors import OTHER, SHARD, Make, Say, Script
 
-from dbgraph.actor import Envelope
-from dbgraph.backends.keys import create_key_file
+from dbgraph.actor import Address, Envelope
+from dbgraph.backends.keys import KeyPair, create_key_file, new_key, read_key_file
 from dbgraph.backends.theatre import Cast
 from dbgraph.backends.theatre_zmq import ZmqTheatre
 from dbgraph.errors import ClusterLostError, UsageError
+from dbgraph.wire import codec
+from dbgraph.wire.messages import DRIVER, Stop
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def test_listed_workers_play_and_end(served: Served) -> None:
         np.testing.assert_array_equal(echoed, array)
     assert {who for who, _, _ in script.heard} == {SHARD, OTHER}
     assert theatre.processes == {}
-    assert [process.wait(10) for process in served.processes] == [0, 0, 0]
+    assert [process.wait(60) for process in served.processes] == [0, 0, 0]
 
 
 @pytest.mark.slow
@@ -60,6 +63,46 @@ def test_another_key_is_not_let_in(served: Served, tmp_path: Path) -> None:
     with pytest.raises(ClusterLostError):
         theatre.run(Cast(1, (), 1, 0, Make()), Script(react))
     assert f"shard 0 ({served.listen[0]}) is lost: nothing was heard of it" in log[0]
+
+
+@pytest.mark.slow
+def test_another_jobs_key_is_refused_by_a_replica_that_works(served: Served) -> None:
+    """It says that the replica is to end. It is counted, and the run goes on."""
+    served.start()
+    replica = Address("replica", 0, 0)
+    refused: dict[str, int] = {}
+    strangers: list[zmq.Socket[bytes]] = []
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+
+    def react(script: Script) -> Iterable[Envelope]:
+        if not refused:
+            refused["wrong key"] = 0
+            for server in (read_key_file(served.key), new_key()):
+                strangers.append(_write(context, served.listen[1], new_key(), server))
+        refused.update(theatre.counters().get(replica, {}))
+        script.is_over = refused["wrong key"] > 0
+        return [] if script.is_over else [Envelope(replica, Say(len(script.heard)))]
+
+    theatre = ZmqTheatre(served.hosts, served.key, heartbeat_s=0.1)
+    script = Script(react, [Envelope(replica, Say(0))])
+    try:
+        theatre.run(Cast(1, (0,), 1, 0, Make(replica="Echo")), script)
+    finally:
+        context.destroy(linger=0)
+    assert script.gone == []
+
+
+def _write(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, own: KeyPair, server: KeyPair
+) -> zmq.Socket[bytes]:
+    """As somebody with a key of their own."""
+    out = context.socket(zmq.PUSH)
+    out.immediate = False
+    out.curve_publickey, out.curve_secretkey = own.public.encode(), own.secret.encode()
+    out.curve_serverkey = server.public.encode()
+    out.connect(endpoint)
+    out.send(codec.encode(codec.Envelope(os.urandom(16), DRIVER, 1, 1, 1, 0, Stop())))
+    return out
 
 
 def test_too_few_hosts_and_a_key_without_hosts(served: Served) -> None:

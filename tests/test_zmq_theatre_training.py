@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -208,13 +207,11 @@ def test_all_end_when_the_coordinator_is_killed_and_resume_goes_on(tmp_path: Pat
     with subprocess.Popen(
         [sys.executable, "-c", _DRIVER, str(tmp_path)], cwd=Path(__file__).parent
     ) as driver:
-        until(lambda: list(tmp_path.glob("step-*")), 60)
+        until(lambda: list(tmp_path.glob("step-*")))
         pids = workers(driver.pid).values()
         assert len(pids) == 5
-        before = time.monotonic()
         driver.kill()
-        until(lambda: not any(map(alive, pids)), 10)
-        assert time.monotonic() - before < 10
+        until(lambda: not any(map(alive, pids)))
     newest = max(int(path.name.removeprefix("step-")) for path in tmp_path.glob("step-*"))
     found = run([], steps=newest + 30, resume=True, checkpoint=tmp_path, evaluate_every=0)
     assert found.step == newest + 30

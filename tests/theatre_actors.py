@@ -190,7 +190,7 @@ class Script:
 
     react: Callable[[Script], Iterable[Envelope] | None]
     first: list[Envelope] = field(default_factory=list)
-    within_s: float = 30.0
+    within_s: float = 120.0
     heard: list[tuple[Address, msgspec.Struct, Arrays]] = field(default_factory=list)
     gone: list[Address] = field(default_factory=list)
     is_over: bool = False

@@ -17,6 +17,8 @@ from dbgraph.kernels.table import KERNELS
 from dbgraph.ops import dynamic_names
 
 Arrays = Mapping[str, Any]
+Results = tuple[dict[str, float], dict[str, np.ndarray], dict[str, np.ndarray]]
+"""(losses, outputs, gradients)"""
 
 
 def initial_parameters(network: dbg.Network) -> dict[str, np.ndarray]:
@@ -48,10 +50,8 @@ def evaluate(graph: Graph, parameters: Arrays, feeds: Arrays, step: int = 0) -> 
     return values
 
 
-def results(
-    network: dbg.Network, parameters: Arrays, feeds: Arrays, step: int = 0
-) -> tuple[dict[str, float], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """(losses, outputs, gradients) of the whole batch."""
+def results(network: dbg.Network, parameters: Arrays, feeds: Arrays, step: int = 0) -> Results:
+    """Of the whole batch."""
     graph = network.graph
     with jax.enable_x64(True):
         chosen = {r.name: r.value for r in graph.results if r.kind in ("loss", "term")}

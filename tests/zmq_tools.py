@@ -68,7 +68,7 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Waits until a condition holds, and fails where it does not in time."""
     end = time.monotonic() + seconds
     while not condition():

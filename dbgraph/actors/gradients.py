@@ -260,7 +260,11 @@ class BatchReplica:
         task = self._task
         assert task is not None
         factor = task.runs.popleft().factor
-        task.loss += factor * self._partition.loss()
+        partition = self._partition
+        # The line search of a batch method may well try a step that is too far.
+        searched = task.stage is None
+        loss = partition.loss() if searched else partition.good_loss(task.name[0] + 1)
+        task.loss += factor * loss
         _add(task.gradients, self._partition.gradients(), factor)
         if task.runs:
             self._run()

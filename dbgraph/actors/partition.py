@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from math import isfinite
 
 import numpy as np
 
 from dbgraph.actor import Address, Arrays, Awaited, Envelope
 from dbgraph.actors.messages import Cargo, Ordinal
+from dbgraph.errors import RunError
 from dbgraph.job import Step
 from dbgraph.machine import Finished, Machine, Outgoing, Waiting
 from dbgraph.readahead import ReadAhead
+from dbgraph.state import State
 from dbgraph.trace.events import Recorder, run_number
 from dbgraph.trace.program import ProgramLog
 
@@ -19,16 +22,21 @@ TRAIN = "train"
 
 NEVER: Ordinal = (-1, 0)
 
+Blame = Callable[[State, Step, str], RunError]
+"""(parameters of a step, the step, what went wrong) → that, and where in the network it began."""
+
 
 class Partition:
     """Computes gradients. Values for runs that have not begun here are kept until they do.
 
     Args:
         machine: of a job without a rule, whose only plan is TRAIN.
+        blame: for a loss that is not finite; None where the partition can't tell.
     """
 
-    def __init__(self, machine: Machine, address: Address) -> None:
-        self._machine, self._address = machine, address
+    def __init__(self, machine: Machine, address: Address, blame: Blame | None = None) -> None:
+        self._machine, self._address, self._blame = machine, address, blame
+        self._step = Step(TRAIN)
         self._reader = ReadAhead(lambda examples: machine.read(Step(TRAIN, examples=examples)))
         self._ordinal = NEVER
         self._early: dict[Ordinal, list[tuple[Cargo, Arrays]]] = {}
@@ -51,8 +59,8 @@ class Partition:
         """
         if (log := self._machine.log) is not None:
             log.recorder.begin(run_number(ordinal), TRAIN)
-        step = Step(TRAIN, number, examples=examples, want=frozenset({"loss"}))
-        self._machine.begin(step, self._reader.take(examples))
+        self._step = Step(TRAIN, number, examples=examples, want=frozenset({"loss"}))
+        self._machine.begin(self._step, self._reader.take(examples))
         self._ordinal, self.is_running = ordinal, True
         for early in sorted(o for o in self._early if o <= ordinal):
             for cargo, arrays in self._early.pop(early):
@@ -105,6 +113,18 @@ class Partition:
     def loss(self) -> float:
         """Of that run; 0 where this partition does not hold it."""
         return self._machine.result().losses.get("loss", 0.0)
+
+    def good_loss(self, step: int) -> float:
+        """`loss`. Raises RunError where it is not finite and it can be told where that began.
+
+        Args:
+            step: of the replica, counted from 1.
+        """
+        loss = self.loss()
+        if self._blame is not None and not isfinite(loss):
+            rule = f"the loss is {loss} at its step {step}"
+            raise self._blame(self._machine.collect(), self._step, rule)
+        return loss
 
 
 def parameters_of(shards: Iterable[int]) -> Awaited:

@@ -234,7 +234,9 @@ class DownpourReplica:
     def _finish(self) -> Iterable[Envelope]:
         """The step is computed."""
         assert self._client is not None
-        yield Envelope(self._leader, Did(self._epoch, self._partition.loss()))
+        assert self._begin is not None
+        loss = self._partition.good_loss(self._begin.step + 1)
+        yield Envelope(self._leader, Did(self._epoch, loss))
         one = ((self._batch, self._batch + 1),)
         yield from self._passed_on(self._client.finished(self._partition.gradients(), one))
 

@@ -34,14 +34,15 @@ def open_edited(path: str) -> Plan:
 def at_its_line(path: str | None) -> Iterator[None]:
     """A cut that does not fit, reported with the line of the file that it stands in."""
     from dbgraph.passes.partition.given import CutError
-    from dbgraph.plan.cuts import line_of
+    from dbgraph.plan.cuts import SUCH_AS, line_of
 
     try:
         yield
     except CutError as error:
         assert path is not None  # only a plan's file gives cuts
         line = line_of(Path(path).read_text(encoding="utf-8"), error.node)
-        raise PlanError(f"{path}: line {line}: cuts: {error.rule}", hint=error.hint) from error
+        rule = f"{path}: line {line}: cuts: {error.rule}"
+        raise PlanError(rule, hint=error.hint or SUCH_AS) from error
 
 
 def name_of_cuts(plan: Plan) -> str:

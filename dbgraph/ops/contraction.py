@@ -67,7 +67,7 @@ CONTRACT = OpDef(
     reductions=_reductions_contract,
     combine="add_n",
     vjp_needs=needs_others,
-    kind=work("matmul"),
+    kinds=work("matmul"),
 )
 
 
@@ -116,7 +116,7 @@ EMBEDDING = OpDef(
     partial=_offset_partial,
     combine="add_n",
     vjp_needs=needs_others,
-    kind=work("gather"),
+    kinds=work("gather"),
     dynamic=("offset",),
 )
 
@@ -159,6 +159,6 @@ PICK = OpDef(
     partial=_offset_partial,
     combine="add_n",
     vjp_needs=needs_others,
-    kind=work("gather"),
+    kinds=work("gather"),
     dynamic=("offset",),
 )

@@ -104,5 +104,5 @@ CUSTOM = OpDef(
     reads=_reads,
     cut_axes=_cut_axes,
     flops=_flops,
-    kind=work("custom"),
+    kinds=work("custom"),
 )

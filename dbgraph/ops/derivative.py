@@ -8,7 +8,7 @@ from functools import lru_cache
 from dbgraph.ir.region import Region
 from dbgraph.ir.types import Attrs, TensorType, Types
 from dbgraph.ops import check
-from dbgraph.ops.schema import POINTWISE, OpDef, OpError, require
+from dbgraph.ops.schema import POINTWISE, Kinds, OpDef, OpError, require
 
 
 def vjp_attrs(forward: OpDef, attrs: Attrs, types: Types, wrt: int) -> Attrs:
@@ -56,9 +56,11 @@ def _check_given(forward: OpDef, attrs: Attrs, types: Types, whole: Types, wrt: 
         )
 
 
-_GRADIENT_KINDS = {POINTWISE: POINTWISE, "matmul": "matmul", "reduction": POINTWISE}
+GRADIENT_KINDS = {POINTWISE: POINTWISE, "matmul": "matmul", "reduction": POINTWISE}
 """The kinds of derivatives that are work of a known kind: that of a product is a product, that of
 a sum repeats the cotangent. Any other is a kind of its own."""
+GRADIENT = " gradient "
+"""Stands between the op's kind and the number of the input by which is derived."""
 
 
 def vjp(table: Mapping[str, OpDef]) -> OpDef:
@@ -85,8 +87,8 @@ def vjp(table: Mapping[str, OpDef]) -> OpDef:
         return _known(table, attrs).workspace_bytes(attrs, forward_types(attrs), types[-1])
 
     def kind(attrs: Attrs) -> str:
-        of = _known(table, attrs).kind(attrs)
-        return _GRADIENT_KINDS.get(of) or f"{of} gradient {attrs.int('vjp_wrt')}"
+        of = _known(table, attrs).kinds.of(attrs)
+        return GRADIENT_KINDS.get(of) or f"{of}{GRADIENT}{attrs.int('vjp_wrt')}"
 
     return OpDef(
         "vjp",
@@ -97,7 +99,7 @@ def vjp(table: Mapping[str, OpDef]) -> OpDef:
         reads=_whole,
         cut_axes=_no_axes,
         flops=flops,
-        kind=kind,
+        kinds=Kinds(kind),
         scratch_bytes=scratch_bytes,
         workspace_bytes=workspace_bytes,
         differentiable=False,

@@ -68,7 +68,7 @@ def _reduction(
         reductions=_reductions,
         combine=combine,
         vjp_needs=needs,
-        kind=work("reduction"),
+        kinds=work("reduction"),
     )
 
 
@@ -116,6 +116,6 @@ ARGMAX = OpDef(
     reads=_reads_argmax,
     cut_axes=_axes_argmax,
     flops=_flops_argmax,
-    kind=work("argmax"),
+    kinds=work("argmax"),
     differentiable=False,
 )

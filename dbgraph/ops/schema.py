@@ -50,7 +50,6 @@ Reductions = Callable[[Attrs, Types], tuple[Reduction, ...]]
 Partial = Callable[[Attrs, Reduction, tuple[int, int]], Attrs]
 Needs = Callable[[int, int], tuple[int, ...]]
 Transposes = Callable[[Attrs, Types], tuple[Transposed | None, ...]]
-Kind = Callable[[Attrs], str]
 
 
 def unchanged(attrs: Attrs, types: Types, region: Region) -> Attrs:
@@ -74,13 +73,29 @@ POINTWISE = "pointwise"
 and read at once need not be written in between."""
 
 
-def pointwise(attrs: Attrs) -> str:
-    return POINTWISE
+UPDATE = "update"
+"""The kind of what a rule does with parameters and gradients, which is no op."""
 
 
-def work(kind: str) -> Kind:
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """Of work, by which a machine's measured rates are found (`MachineSpec.kinds`).
+
+    Attributes:
+        of: which it is, by the attributes.
+        names: all that it may be; for a derivative see `ops.kinds`.
+    """
+
+    of: Callable[[Attrs], str]
+    names: tuple[str, ...] = ()
+
+
+def work(kind: str) -> Kinds:
     """One kind, whatever the attributes."""
-    return lambda attrs: kind
+    return Kinds(lambda attrs: kind, (kind,))
+
+
+_LOOP = work(POINTWISE)
 
 
 def no_scratch(attrs: Attrs, types: Types, out: TensorType) -> int:
@@ -125,7 +140,7 @@ class OpDef:
         dynamic: attributes (ints or tuples of ints) that the kernel takes as run-time arrays, so
             that tiles which differ only in them share one compilation.
         differentiable: False where no derivative flows back (argmax, a mask).
-        kind: of work, by which a machine's measured rates are found (`MachineSpec.kinds`).
+        kinds: of work, one of which a node is.
         scratch_bytes: of intermediate values that its kernel writes and reads again.
         workspace_bytes: that its kernel holds at once, besides inputs and output.
         view: True where the value only renames parts of its inputs (slice, concat): such a node
@@ -146,7 +161,7 @@ class OpDef:
     transposes: Transposes = no_transposes
     dynamic: tuple[str, ...] = ()
     differentiable: bool = True
-    kind: Kind = pointwise
+    kinds: Kinds = _LOOP
     scratch_bytes: Flops = no_scratch
     workspace_bytes: Flops = no_scratch
     view: bool = False

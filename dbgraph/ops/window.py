@@ -6,7 +6,7 @@ from dbgraph.ir.region import Clip, Region, window_range
 from dbgraph.ir.types import Attrs, TensorType, Types
 from dbgraph.ops import check
 from dbgraph.ops.pointwise import TRANSCENDENTAL_FLOPS
-from dbgraph.ops.schema import OpDef, OpError, Reduction, needs_others, require, work
+from dbgraph.ops.schema import Kinds, OpDef, OpError, Reduction, needs_others, require, work
 
 POOL_KINDS = ("max", "average", "l2")
 _AXES = ("rows", "columns")
@@ -138,7 +138,7 @@ CONV2D = OpDef(
     reads=_reads_conv2d,
     cut_axes=_all_four,
     flops=_flops_conv2d,
-    kind=work("convolution"),
+    kinds=work("convolution"),
     localize=_localize_conv2d,
     reductions=_reductions_conv2d,
     combine="add_n",
@@ -205,7 +205,7 @@ LOCAL2D = OpDef(
     reads=_reads_local2d,
     cut_axes=_all_four,
     flops=_flops_local2d,
-    kind=work("local"),
+    kinds=work("local"),
     scratch_bytes=_patches_local2d,
     workspace_bytes=_workspace_local2d,
     localize=_localize_local2d,
@@ -265,6 +265,6 @@ POOL2D = OpDef(
     reads=_reads_pool2d,
     cut_axes=_all_four,
     flops=_flops_pool2d,
-    kind=_kind_pool2d,
+    kinds=Kinds(_kind_pool2d, tuple(f"pool {kind}" for kind in POOL_KINDS)),
     localize=_localize_pool2d,
 )

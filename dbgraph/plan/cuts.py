@@ -32,6 +32,8 @@ from dbgraph.suggest import did_you_mean
 
 _SCALAR = "scalar"
 _EXPECTED = "NODE …: AXIS BOUNDS, … -> PARTITION …"
+SUCH_AS = "a line is such as: hidden/add: batch 128, units 0|64|128 -> 0 1"
+"""The hint for one that is wrong."""
 _BOUNDS = re.compile(r"[0-9]++(?:(?:\|[0-9]++)++|/[0-9]++)?")
 _PLACES = re.compile(r"([0-9]++)(?:-([0-9]++))?")
 # So many partitions in a row are written out, and so easily edited one by one.
@@ -140,7 +142,7 @@ def parse_cuts(
                     raise ValueError(f"{name} has a line already; each node has one")
                 found[name] = _choice(line.rpartition(": ")[2], name, network, batch)
         except ValueError as error:
-            raise PlanError(f"line {number}: cuts: {error}") from None
+            raise PlanError(f"line {number}: cuts: {error}", hint=SUCH_AS) from None
     return found
 
 

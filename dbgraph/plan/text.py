@@ -15,7 +15,7 @@ from dbgraph.ir.text import graph_lines, parse_lines
 from dbgraph.ir.verify import verify
 from dbgraph.ops import COMMUNICATION
 from dbgraph.plan.choice import Choices
-from dbgraph.plan.cuts import parse_cuts, print_cuts
+from dbgraph.plan.cuts import line_of, parse_cuts, print_cuts
 from dbgraph.plan.derive import segments_of, transfers_of
 from dbgraph.plan.edited import edited_node
 from dbgraph.plan.plan import MODES, ORDERS, Plan
@@ -81,6 +81,9 @@ def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
         partial.unlink(missing_ok=True)
 
 
+_BY_HAND = "only the lines under `cuts` may be edited by hand; undo it, or compile anew"
+
+
 def open_plan(path: str | os.PathLike[str], *, edited: bool = False) -> Plan:
     """Reads a plan's file. Raises PlanError with the file and the line.
 
@@ -97,10 +100,13 @@ def open_plan(path: str | os.PathLike[str], *, edited: bool = False) -> Plan:
     try:
         plan = parse_plan(text)
     except DbgraphError as error:
-        raise PlanError(f"{path}: {error}") from error
+        at = f"{error.at}: " if error.at else ""
+        raise PlanError(f"{path}: {at}{error.rule}", hint=error.hint or _BY_HAND) from error
     if not edited and (node := edited_node(plan)):
+        line = line_of(text, node)
         raise PlanError(
-            f"{path}: {node} has other tiles in the graph than in the cuts, which were edited",
+            f"{path}: line {line}: {node} has other tiles in the graph than in the cuts, which "
+            "were edited",
             hint=f"make the plan anew: dbgraph compile --from {path} -o {path}",
         )
     return plan

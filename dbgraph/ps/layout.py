@@ -6,8 +6,9 @@ shards are balanced by bytes, a large parameter spreads over several, and a part
 to the shards whose pieces overlap its own stretch of the line: P partitions and S shards make at
 most P + S - 1 connections (without this order they could make P * S).
 
-A cut that falls close to a partition's end moves there, which saves a connection; a cut through a
-box follows its rows, so that its pieces are contiguous in memory.
+A cut that falls close to a partition's end moves there, which saves a connection; else, close to a
+box's end, there: who fetches a box whole need not put it together. A cut through a box follows its
+rows, so that its pieces are contiguous in memory.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dbgraph.plan.plan import Leaf, Plan
 FINE = 64
 """A shard's share has at least so many rows of a box, if it has an axis that is long enough."""
 SLACK = 1 / 64
-"""A cut moves to a partition's end by no more than this part of a share."""
+"""A cut moves to an end by no more than this part of a share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,8 @@ def _cut(
 ) -> tuple[tuple[Owned, ...], ...]:
     total = ends[-1] if ends else 0
     share = total / shards
-    cuts = [_snapped(share * i, ends, SLACK * share) for i in range(1, shards)]
+    near = ends, [box.start_bytes + box.size_bytes for box in boxes]
+    cuts = [_snapped(share * i, near, SLACK * share) for i in range(1, shards)]
     found: list[list[Owned]] = [[] for _ in range(shards)]
     for box in boxes:
         inside = [(i, c) for i, c in enumerate(cuts, 1) if c > box.start_bytes]
@@ -194,9 +196,13 @@ def _cut(
     return tuple(map(tuple, found))
 
 
-def _snapped(cut: float, ends: Sequence[int], slack_bytes: float) -> float:
-    nearest = min(ends, key=lambda end: abs(end - cut), default=cut)
-    return nearest if abs(nearest - cut) <= slack_bytes else cut
+def _snapped(cut: float, near: Iterable[Sequence[int]], slack_bytes: float) -> float:
+    """Args: near: places to move to; those of the first sequence are preferred."""
+    for ends in near:
+        nearest = min(ends, key=lambda end: abs(end - cut), default=cut)
+        if abs(nearest - cut) <= slack_bytes:
+            return nearest
+    return cut
 
 
 def _split(box: _Box, cuts: Sequence[float], share_bytes: float) -> Iterator[tuple[int, Region]]:

@@ -80,6 +80,14 @@ def blame_evaluation(
     return _error(rule, finding, None, examples, kept(saver), "held-out")
 
 
+def blame_replica(setup: Setup, state: State, step: Step, rule: str) -> RunError:
+    """What a replica of one partition is to raise for a step whose loss is not finite."""
+    assert step.examples is not None
+    feeds = feeds_of(setup.plan, setup.data.train, step.examples)
+    finding = first_broken(setup.plan.network, state, feeds, step.number, gradients=True)
+    return _error(rule, finding, None, step.examples, "", "training")
+
+
 def _replay(
     backend: Backend,
     setup: Setup,
@@ -123,7 +131,7 @@ def _error(
 ) -> RunError:
     if finding is None:
         unseen = "it does not appear when the uncut network computes the same step"
-        return RunError(rule, hint=f"{unseen}\n  {kept}")
+        return RunError(rule, hint=f"{unseen}\n  {kept}".strip())
     when = "" if step is None or rule.startswith(f"step {step + 1}:") else f" in step {step + 1}"
     rows = [int(examples[i]) for i in finding.rows]
     if rows and finding.kind == "input":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from dbgraph.actor import Actor, Address
 from dbgraph.actors.evaluator import Evaluator
@@ -28,6 +29,7 @@ from dbgraph.ps.routes import Routes
 from dbgraph.ps.shard import Shard
 from dbgraph.state import State
 from dbgraph.train.algorithm import Algorithm
+from dbgraph.train.blame import blame_replica
 from dbgraph.train.evaluate import evaluate
 from dbgraph.train.options import Options
 from dbgraph.train.resume import Begin
@@ -71,7 +73,9 @@ class Casting:
     def _replica(self, address: Address) -> Actor:
         setup, plan = self.setup, self.setup.plan
         job = Job({PLAN: plan}, None, {PLAN: setup.data.train})
-        partition = Partition(Machine(job, address.partition), address)
+        # Who holds but a part of the model can't compute the network uncut.
+        blame = partial(blame_replica, setup) if plan.partitions == 1 else None
+        partition = Partition(Machine(job, address.partition), address, blame)
         routes = Routes.of(self.layout, plan, address.partition)
         options = self.algorithm
         company = address, plan.partitions, plan.fingerprint

@@ -42,6 +42,8 @@ class Result:
         seconds: that it took, compiling included.
         examples_per_s: of the training steps, but for the first, which compiles.
         checkpoint: the newest one's folder, if any was saved.
+        moved_bytes: between replicas and shards, of gradients and parameters.
+        saved_bytes: how many more they would have been without compression.
     """
 
     step: int
@@ -53,6 +55,8 @@ class Result:
     examples_per_s: float
     checkpoint: str | None
     final: State = field(repr=False)
+    moved_bytes: int = 0
+    saved_bytes: int = 0
 
     @property
     def loss(self) -> float:

@@ -1,14 +1,25 @@
-"""Ctrl-C: the first one lets the step end, the second one does not."""
+"""Ctrl-C: the first one lets the step end, the second one does not.
+
+SIGTERM (a batch system's, `kill`) and SIGHUP (the terminal is gone) are taken alike: a run that
+they ended at once would leave no checkpoint, and a log without an end."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
 _MESSAGE = b"\ninterrupted: ending after this step (Ctrl-C again: at once)\n"
+_SIGNALS: Mapping[signal.Signals, Callable[[int, FrameType | None], Any] | signal.Handlers] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+}
+"""With their handlers where nobody has set another."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -18,13 +29,14 @@ class Interrupted(KeyboardInterrupt):
 class Interruptible:
     """While open, Ctrl-C is noticed by `check`, and a second one raises KeyboardInterrupt.
 
-    Leaves SIGINT alone outside the main thread, and where somebody else handles it.
+    Leaves signals alone outside the main thread, and those that somebody else handles, or ignores
+    (as `nohup` does).
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
         self._asked = False
-        self._installed = False
+        self._installed: list[signal.Signals] = []
 
     def check(self) -> None:
         """Raises Interrupted where Ctrl-C was pressed."""
@@ -32,10 +44,11 @@ class Interruptible:
             raise Interrupted
 
     def __enter__(self) -> Interruptible:
-        main = threading.current_thread() is threading.main_thread()
-        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._handle)
-            self._installed = True
+        if threading.current_thread() is threading.main_thread():
+            for number, usual in _SIGNALS.items():
+                if signal.getsignal(number) is usual:
+                    signal.signal(number, self._handle)
+                    self._installed.append(number)
         return self
 
     def __exit__(
@@ -44,13 +57,14 @@ class Interruptible:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            self._installed = False
+        while self._installed:
+            number = self._installed.pop()
+            signal.signal(number, _SIGNALS[number])
 
     def _handle(self, number: int, frame: FrameType | None) -> Any:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
         if not self._quiet:
-            os.write(2, _MESSAGE)  # a handler may not use buffered files
+            with suppress(OSError):  # the terminal may be what is gone
+                os.write(2, _MESSAGE)  # a handler may not use buffered files

@@ -14,6 +14,7 @@ from dbgraph.actors.sandblaster import SandblasterDirector, progress_of
 from dbgraph.actors.sync import SyncDirector
 from dbgraph.backends.theatre import Theatre, make_theatre
 from dbgraph.coordinate.options import Sandblaster, Sync
+from dbgraph.errors import RunError
 from dbgraph.ps.layout import Layout
 from dbgraph.ps.ledger import share
 from dbgraph.ps.options import Downpour
@@ -28,7 +29,7 @@ from dbgraph.train.interrupt import Interrupted
 from dbgraph.train.journal import Journal, Wishes
 from dbgraph.train.log import RunLog
 from dbgraph.train.progress import Progress
-from dbgraph.train.saving import Saver
+from dbgraph.train.saving import Saver, kept
 from dbgraph.train.setup import Setup
 
 ENDLESS = 2**62
@@ -70,7 +71,7 @@ class ReplicaRun:
         }
         controlled = control(options.checkpoint, answers)
         with journal.interruptible, controlled:
-            self._play(theatre)
+            self._play_or_say(theatre)
             journal.log_standing(time.monotonic())
             if journal.interrupted:
                 self._progress.note(self._interruption())
@@ -78,6 +79,17 @@ class ReplicaRun:
             reason = self._reason()
             self._log.write("end", journal.step, reason=reason)
         return self._result(reason)
+
+    def _play_or_say(self, theatre: Theatre) -> None:
+        """What an actor raises says nothing of checkpoints."""
+        try:
+            self._play(theatre)
+        except RunError as error:
+            left = kept(self._saver)
+            if left in error.hint:
+                raise
+            hint = f"{error.hint}\n  {left}".strip()
+            raise RunError(error.rule, at=error.at, hint=hint) from error
 
     def _play(self, theatre: Theatre) -> None:
         cast, recording = make_cast(self._setup, self._layout), self._recording
@@ -149,4 +161,6 @@ class ReplicaRun:
             examples_per_s=journal.examples / max(now_s - journal.second_s, 1e-9),
             checkpoint=self._saver.written,
             final=journal.final,
+            moved_bytes=journal.standing.moved_bytes,
+            saved_bytes=journal.standing.saved_bytes,
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dbgraph.actors.messages import ShardStatus
+from dbgraph.units import bytes_
 
 WINDOW_S = 5.0
 
@@ -98,9 +99,23 @@ class Standing:
     def staleness(self) -> list[tuple[int, int]]:
         """(updates between fetch and push, number of such pushes), over all shards."""
         found: Counter[int] = Counter()
-        for one in self.shards.values():
-            found.update(dict(one.last.staleness if one.last else ()))
+        for last in self._last:
+            found.update(dict(last.staleness))
         return sorted(found.items())
+
+    @property
+    def moved_bytes(self) -> int:
+        """Pushed and fetched by all replicas so far."""
+        return sum(s.pushed_bytes + s.fetched_bytes for s in self._last)
+
+    @property
+    def saved_bytes(self) -> int:
+        """How many more they would have been without compression."""
+        return sum(s.saved_bytes for s in self._last)
+
+    @property
+    def _last(self) -> list[ShardStatus]:
+        return [one.last for one in self.shards.values() if one.last is not None]
 
     def records(self, now: float) -> dict[str, list[Any]]:
         """For the log."""
@@ -146,6 +161,13 @@ class Standing:
         for number, server in sorted(self.shards.items()):
             found.append(
                 f"  shard {number}: {server.updates.per_s:,.0f} updates/s, "
-                f"{server.bytes.per_s / 1e6:,.1f} MB/s"
+                f"{bytes_(server.bytes.per_s)}/s{_saved(server.last)}"
             )
         return found
+
+
+def _saved(status: ShardStatus | None) -> str:
+    """`, 12 MiB saved by compression`."""
+    if status is None or not status.saved_bytes:
+        return ""
+    return f", {bytes_(status.saved_bytes)} saved by compression"

@@ -80,6 +80,7 @@ class Explorer:
             return
         if not self.everyone:
             self._try_all(self.seeds.fewer())
+        self._try_all(self.seeds.uniform())
         if self.best and self.best.excess:
             self._try_all(self.seeds.lean())
         budget = Budget(_PLACE_SHARE * self.clock.seconds_left, _PLACE_STEPS)

@@ -62,6 +62,18 @@ def _balanced_divisors(count: int) -> list[int]:
     return sorted(found, key=lambda d: (max(d * d, count) / min(d * d, count), d))[:_MIXED]
 
 
+def over_all(
+    graph: Graph, node: Node, team: Team, batched: bool, along_batch: bool
+) -> Choice | None:
+    """One tile for each place: along the batch, or else not along it; None where that can't be."""
+    count = len(team)
+    for pieces in grids(graph, node, range(count, count - 1, -1), batched, most=1):
+        by_batch = batched and 0 in pieces
+        if by_batch == along_batch and prod(pieces.values()) == count:
+            return Choice(team.cut(node.type.shape, pieces))
+    return None
+
+
 def spreading(graph: Graph, node: Node, team: Team, batched: bool) -> Iterator[Choice]:
     """Those that give every place something to do, with more tiles than places if need be."""
     count = len(team)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dbgraph.errors import NoCutError
-from dbgraph.passes.partition.choice import Choices
+from dbgraph.passes.partition.ahead import is_heavy
+from dbgraph.passes.partition.choice import Choices, computes
+from dbgraph.passes.partition.grids import batched_values, over_all
+from dbgraph.passes.partition.pinned import pinned
 from dbgraph.passes.partition.relocate import place_layers
 from dbgraph.passes.partition.spans import pipelines
 from dbgraph.passes.partition.stages import Stages
@@ -17,6 +20,7 @@ from dbgraph.passes.search.budget import Budget
 _MICROBATCHES = (1, 2, 4, 8, 16, 32)
 # Pipelines that are simulated, and how much their estimate may be above the best step.
 _PIPELINES, _FAR = 12, 1.4
+
 
 class Seeds:
     """Args:
@@ -62,6 +66,20 @@ class Seeds:
             label = "tiles" if count == len(self.team) else f"tiles on {count}"
             yield self._candidate(choices, self.few, label, recipe)
             count //= 2
+
+    def uniform(self) -> Iterator[Candidate]:
+        """All that is heavy cut in the same way over all machines. Plans that are cut so
+        throughout are far from those that are not: one node cut otherwise is worse than either."""
+        graph = self.bench.graph(self.few)
+        batched = batched_values(graph)
+        heavy = [n for n in graph if computes(n) and not pinned(n) and is_heavy(graph, n)]
+        for along_batch, label in ((False, "every layer"), (True, "batch")):
+            cuts = {
+                n.name: over_all(graph, n, self.team, n.name in batched, along_batch) for n in heavy
+            }
+            given = {name: choice for name, choice in cuts.items() if choice is not None}
+            recipe = Tiles(self.bench.cluster, self.team, given=given)
+            yield self._candidate(recipe.greedy(graph, self.team), self.few, label, recipe)
 
     def lean(self) -> Iterator[Candidate]:
         """Tilings with more microbatches: less is alive at once."""
