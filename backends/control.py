@@ -54,12 +54,12 @@ def controllable(folder: Path, handle: Handle) -> Iterator[None]:
         note.write_text(text + "\n")
         yield
     finally:
+        with suppress(OSError):  # first: a second Ctrl-C may come at any time
+            if note.read_text().strip() == text:
+                note.unlink()
         server.shutdown()
         server.server_close()
         place.remove()
-        with suppress(OSError):
-            if note.read_text().strip() == text:
-                note.unlink()
 
 
 def ask(folder: Path, request: Request, patience_s: float = _PATIENCE_S) -> Answer:

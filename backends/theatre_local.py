@@ -182,8 +182,9 @@ def _blame(failure: _Failure) -> BaseException:
     error = failure.error
     if not isinstance(error, Exception):
         return error
-    rule = error.rule if isinstance(error, DbgraphError) else f"{type(error).__name__}: {error}"
-    hint = error.hint if isinstance(error, DbgraphError) else ""
-    raised = RunError(f"{failure.who}: {rule}", hint=hint)
+    if isinstance(error, DbgraphError):
+        raised = RunError(f"{failure.who}: {error.rule}", at=error.at, hint=error.hint)
+    else:
+        raised = RunError(f"{failure.who}: {type(error).__name__}: {error}")
     raised.__cause__ = error
     return raised

@@ -53,6 +53,7 @@ class WorkerNotes:
     def __init__(self) -> None:
         self.recorder = Recorder()
         self.log = ProgramLog(self.recorder)
+        self._began: tuple[int, int, Arrived] | None = None
 
     def begins(self, run: m.Run) -> None:
         """A step is about to begin."""
@@ -60,9 +61,7 @@ class WorkerNotes:
 
     def began(self, taken_ns: int, orders: Arrived) -> None:
         """A step has begun, whose orders were taken then."""
-        recorder, size = self.recorder, sum(a.nbytes for a in orders.parcel.arrays)
-        about = taken_ns, recorder.clock(), orders.at_ns, size
-        recorder.note_message(HANDLE, "Run", DRIVER, *about)
+        self._began = taken_ns, self.recorder.clock(), orders
 
     def came(self, value: m.Value, at_ns: int) -> None:
         """A value has arrived."""
@@ -73,6 +72,11 @@ class WorkerNotes:
         is time for the parameters' update, and for handing in."""
         recorder, size = self.recorder, sum(a.nbytes for a in arrays)
         recorder.note_message(POST, "Done", DRIVER, began_ns, recorder.clock(), 0, size)
+        if self._began is not None:
+            taken_ns, done_ns, orders = self._began
+            size = sum(a.nbytes for a in orders.parcel.arrays)
+            recorder.note_message(HANDLE, "Run", DRIVER, taken_ns, done_ns, orders.at_ns, size)
+            self._began = None
         self.log.settle()
         hand_in(link, recorder)
 

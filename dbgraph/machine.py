@@ -199,16 +199,17 @@ class Machine:
     def _execute_noting(self, action: Run | Update, log: ProgramLog) -> None:
         """As `_execute`."""
         worker, done = self._current.worker, self._done
-        came = log.begins(worker.position)
+        first, came = worker.position, log.begins()
         self._execute(action)
-        made: list[Any] = []
+        made: Any = None
         if isinstance(action, Run):
-            outputs = worker.program.segments[action.segment].outputs
-            keys = ((name, action.microbatch) for name in outputs)
-            made = [worker.values[key] for key in keys if key in worker.values]
-        if not made and self._done > done:
-            made = list(self._model.arrays.values())
-        log.launched(came, worker.position, made)
+            for name in worker.program.segments[action.segment].outputs:
+                made = worker.values.get((name, action.microbatch))
+                if made is not None:
+                    break
+        if made is None and self._done > done:
+            made = next(iter(self._model.arrays.values()), None)
+        log.launched(came, first, worker.position, made)
 
     def read(self, step: Step) -> dict[str, np.ndarray]:
         """What `begin` feeds a step that is not fed: its examples, from the machine's source.

@@ -278,7 +278,7 @@ def rehearsed(plan: Plan, cluster: Cluster) -> Rehearsal:
 def test_rehearsals_of_a_simulated_cluster_tell_its_figures(crowding: float) -> None:
     """Its work is slower in steps than alone: what one puts in the other gets out."""
     alone = Cluster((SPEC,) * 2, hosts=(0, 0), host_cores=(2,), pinned=True)
-    put = Context(90e-6, 1.3, 0.8, crowding, LINK, None, 900e-6, 70e-6)
+    put = Context(90e-6, 1.3, crowding, LINK, None, 900e-6, 70e-6)
     true = in_context(alone, put)
     seen = tuple(rehearsed(p, true.first(p.partitions)) for p in rehearsal_plans(2))
     got = in_context(alone, context_of(seen, alone))

@@ -24,7 +24,7 @@ class Context:
 
     Attributes:
         dispatch_s: of each segment.
-        scale: how many times as long segments take; scale_update: how many times as long updates.
+        scale: how many times as long all work takes.
         crowding: see `Cluster`.
         local, link: inside a host, and between hosts; None: nothing went that way.
         driver_s, control_s: of a step, and of each machine's part of it.
@@ -32,7 +32,6 @@ class Context:
 
     dispatch_s: float
     scale: float
-    scale_update: float
     crowding: float
     local: Link | None
     link: Link | None
@@ -44,12 +43,11 @@ def context_of(rehearsals: Sequence[Rehearsal], alone: Cluster) -> Context:
     """Args:
     alone: with the rates of work that was timed alone.
     """
-    dispatch_s, scale, scale_update = _work(rehearsals, alone)
+    dispatch_s, scale = _work(rehearsals, alone)
     driver_s, control_s = _fit((1.0, r.plan.partitions, r.besides_s) for r in rehearsals)
     found = Context(
         dispatch_s=dispatch_s,
         scale=scale,
-        scale_update=scale_update,
         crowding=0.0,
         local=_link(rehearsals, alone, inside=True),
         link=_link(rehearsals, alone, inside=False),
@@ -101,10 +99,7 @@ def _machine(spec: MachineSpec, context: Context) -> MachineSpec:
         memory_bytes_s=_rounded(spec.memory_bytes_s / context.scale),
         dispatch_s=_rounded(context.dispatch_s),
         dtype_flop_s=tuple((d, _rounded(f / context.scale)) for d, f in spec.dtype_flop_s),
-        kinds=tuple(
-            (kind, dtype, _slower(r, context.scale_update if kind == "update" else context.scale))
-            for kind, dtype, r in spec.kinds
-        ),
+        kinds=tuple((kind, dtype, _slower(r, context.scale)) for kind, dtype, r in spec.kinds),
     )
 
 
@@ -117,8 +112,8 @@ def _slower(rates: Rates, scale: float) -> Rates:
 
 
 def _work(rehearsals: Sequence[Rehearsal], alone: Cluster) -> tuple[float, ...]:
-    """Seconds of a RUN = dispatch_s + scale · its nodes' + scale_update · what it updates or adds
-    up; of an UPDATE the last alone.
+    """Seconds of a RUN = dispatch_s + scale · (its nodes' and those of what it updates or adds up);
+    of an UPDATE the last alone.
 
     What is seen where more machines compute than a host has cores is left out: they wait for one
     another meanwhile.
@@ -141,7 +136,7 @@ def _worked(rehearsal: Rehearsal, alone: Cluster) -> Iterator[tuple[float, ...]]
         one_go = plan.microbatches == 1 and isinstance(instructions[-1], Update)
         for position, instruction in enumerate(instructions):
             if isinstance(instruction, Update) and not one_go and updated_s:
-                yield 0.0, 0.0, updated_s, rehearsal.updates[p, 0, 0]
+                yield 0.0, updated_s, rehearsal.updates[p, 0, 0]
             if not isinstance(instruction, Run):
                 continue
             segment = program.segments[instruction.segment]
@@ -151,7 +146,7 @@ def _worked(rehearsal: Rehearsal, alone: Cluster) -> Iterator[tuple[float, ...]]
                 sums = [plan.graph[n].type.size_bytes for n in segment.outputs if n in gradients]
                 also_s += adding_s(sum(sums), machine)
             part = p, instruction.segment, instruction.microbatch
-            yield 1.0, nodes_s, also_s, rehearsal.runs[part]
+            yield 1.0, nodes_s + also_s, rehearsal.runs[part]
 
 
 def _is_crowded(rehearsal: Rehearsal, alone: Cluster) -> bool:

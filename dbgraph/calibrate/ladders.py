@@ -48,9 +48,8 @@ def sweep_ladder(partitions: int, at: int) -> Ladder:
 
 
 def memory_ladder(partitions: int, at: int) -> Ladder:
-    """A loop over more than caches hold. Beyond 32 MB glibc would give every result fresh memory,
-    whose pages the system has to clear first."""
-    return op_ladder(partitions, Sample("relu", NO_ATTRS, (floats(28 << 20),)), at)
+    """A loop over more than caches hold."""
+    return op_ladder(partitions, Sample("relu", NO_ATTRS, (floats(96 << 20),)), at)
 
 
 def dispatch_ladder(partitions: int, at: int) -> Ladder:

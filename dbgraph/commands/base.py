@@ -75,7 +75,8 @@ def load_plan(path: str) -> Plan:
     try:
         verify_plan(plan)
     except DbgraphError as error:
-        raise PlanError(f"{path}: {error.rule}", at=error.at, hint=error.hint) from error
+        anew = f"if it was edited, make it anew: dbgraph compile --from {path} -o {path}"
+        raise PlanError(f"{path}: {error.rule}", at=error.at, hint=error.hint or anew) from error
     return plan
 
 

@@ -40,7 +40,8 @@ Examples:
 The keys of --json: plan, cluster, step_s, busiest, machines, links, blocked, cycle; with
 --timeline also timeline and critical_path. Units are in the names (_s seconds, _bytes);
 dbgraph/simulate/forecast.py says what each means. With --against they are steps, left_out,
-replicas, step, segments, links, machines, each with forecast_s and measured_s. Exits with 3 where the programs deadlock.
+replicas, step, segments, links, machines, each with forecast_s and measured_s. Exits with 3
+where the programs deadlock.
 """
 _HEAD = ("name", "mode", "strategy", "partitions", "batch", "microbatches")
 _WIDTH = 100
@@ -96,7 +97,8 @@ def simulate_(
     count = plan.partitions
     cluster = read_machines(cluster_file, count) if cluster_file else Cluster.equal(count)
     if against is not None:
-        return _compare(plan, against, cluster, cluster_file or "", profile, as_json, quiet)
+        _compare(plan, against, cluster, cluster_file or "", profile, as_json, quiet)
+        return
     forecast = simulate(
         *(plan.graph, plan.transfers, plan.programs, cluster),
         timeline=timeline or svg_file is not None,
@@ -146,8 +148,8 @@ def _compare(
     except DbgraphError as error:
         raise type(error)(f"{path}: {error.rule}", at=error.at, hint=error.hint) from error
     if as_json:
-        return print_json(comparison_json(found))
-    if not quiet:
+        print_json(comparison_json(found))
+    elif not quiet:
         head = f"{plan.name} on {machines_words(cluster, cluster_file)}, against {path}"
         click.echo(f"{head}\n\n{comparison_page(found, trace)}")
 

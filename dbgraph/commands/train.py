@@ -21,6 +21,7 @@ from dbgraph.commands.base import (
 from dbgraph.commands.sections import SectionCommand
 from dbgraph.errors import DataError, UsageError
 from dbgraph.kernels.cache import use_compilation_cache
+from dbgraph.units import bytes_
 
 if TYPE_CHECKING:
     from dbgraph.data import Data
@@ -86,12 +87,10 @@ Examples:
 @TRACE
 @click.option("--tensorboard", metavar="DIR", help="Write event files for TensorBoard.")
 @click.option(
-    "--dashboard",
-    metavar="[PORT]",
-    is_flag=False,
-    flag_value=0,
-    type=click.IntRange(0, 65535),
-    help="Show the run as a page on this host; its address goes to stderr.",
+    "--dashboard", is_flag=True, help="Show the run as a page on this host; stderr says where."
+)
+@click.option(
+    "--dashboard-port", type=click.IntRange(0, 65535), help="The same, on a port of your choice."
 )
 @click.option("--hosts", metavar="FILE", help="zmq: TOML file of the workers' addresses.")
 @click.option("--key", metavar="FILE", help="zmq: the key that those workers were started with.")
@@ -115,10 +114,11 @@ def train(
     server: asynchronously (downpour), on the whole data at a time (sandblaster: L-BFGS), or on
     large batches (sync).
 
-    The result goes to stdout, the story to stderr. Ctrl-C ends it after the step at hand and
-    saves a checkpoint, if there is a folder for them.
+    The result goes to stdout, the story to stderr. Ctrl-C (or SIGTERM, or a terminal that is
+    closed) ends it after the step at hand and saves a checkpoint, if there is a folder for them.
     """
     options["algorithm"] = take_algorithm(options)
+    options["dashboard"] = _dashboard(options.pop("dashboard"), options.pop("dashboard_port"))
     options["backend_options"] = _backend_options(options["backend"], hosts, key, port)
     use_compilation_cache()
     network = load_network(spec)
@@ -149,6 +149,11 @@ def _data(network: str, data: str | None) -> Data:
             raise
         hint = "give --data FILE.npz, a folder or FILE.py:FUNCTION, or write `def data(): …` there"
         raise DataError(f"there is no data: {error.rule}", hint=hint) from error
+
+
+def _dashboard(wanted: bool, port: int | None) -> int | None:
+    """See `Options.dashboard`."""
+    return 0 if wanted and port is None else port
 
 
 def _backend_options(
@@ -182,6 +187,12 @@ def _text(result: Result) -> str:
     best = result.best
     if best is not None and best.step != result.step:
         lines.append(f"best after {best.step:,} steps: {_held_out(best)}")
+    if result.saved_bytes:
+        plain_bytes = result.moved_bytes + result.saved_bytes
+        lines.append(
+            f"compression saved {bytes_(result.saved_bytes)} of {bytes_(plain_bytes)} "
+            f"({result.saved_bytes / plain_bytes:.0%}) between replicas and shards"
+        )
     if result.checkpoint is not None:
         lines.append(f"checkpoint {result.checkpoint}")
     return "\n".join(lines)
@@ -210,6 +221,8 @@ def _record(trainer: Trainer, result: Result) -> dict[str, object]:
         "training_loss": _number(result.losses[-1]) if result.losses else None,
         "held_out": _evaluation(result.evaluations[-1]) if result.evaluations else None,
         "best": _evaluation(result.best) if result.best is not None else None,
+        "moved_bytes": result.moved_bytes,
+        "saved_bytes": result.saved_bytes,
         "checkpoint": result.checkpoint,
     }
 

@@ -82,6 +82,7 @@ class _Reading:
             about=about,
             bytes=size_bytes if span.kind in ("send", "receive") else 0,
             critical=on_path,
+            instruction=span.instruction,
         )
 
     def _words(self, span: Span) -> tuple[str, str, int]:

@@ -36,6 +36,7 @@ class Block:
         about: the layer or the value that it is about; "" for none.
         bytes: of a message; 0 for others.
         critical: whether it is on the critical path, where that is known.
+        instruction: which of its partition's program; None where it is not known, or is none.
     """
 
     track: int
@@ -46,6 +47,7 @@ class Block:
     about: str = ""
     bytes: int = 0
     critical: bool = False
+    instruction: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

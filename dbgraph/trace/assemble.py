@@ -131,7 +131,7 @@ def _clock(rows: Sequence[Row], alignment: Alignment) -> Clock:
 def _whole(rows: Mapping[str, list[Row]], lost: Mapping[str, int]) -> dict[str, list[Row]]:
     """Without what was before the first that all have, and without runs that began before it:
     every run in a trace is whole."""
-    cut = [found[0].start for name, found in rows.items() if lost.get(name) and found]
+    cut = [min(r.stop for r in found) for name, found in rows.items() if lost.get(name) and found]
     if not cut:
         return dict(rows)
     horizon = max(cut)

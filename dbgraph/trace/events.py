@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 KINDS = ("run", "update", "send", "receive", "post", "handle", "work", "order")
 RUN, UPDATE, SEND, RECEIVE, POST, HANDLE, WORK, ORDER = range(len(KINDS))
@@ -87,6 +87,16 @@ class Noted:
     last: bool = False
 
 
+class ProgramRows(Protocol):
+    """Rows of a program's instructions, which are made when they are taken."""
+
+    held: int
+
+    def drop_older_half(self) -> int: ...
+
+    def take(self) -> array[int]: ...
+
+
 class Recorder:
     """One thread's notes. Who has none notes nothing, at the cost of looking.
 
@@ -94,6 +104,7 @@ class Recorder:
         rows: what was noted since the last time, each a `Row` or the numbers of one.
         arrived_at: when the last byte of the message was there that is dealt with now.
         sent_at: when something was handed over last.
+        program: has more rows, of the program that this thread runs; None where it runs none.
 
     Args:
         clock: nanoseconds, only forward.
@@ -104,6 +115,7 @@ class Recorder:
         self.run = self.plan = 0
         self.arrived_at = self.sent_at = 0
         self.rows: list[tuple[int, ...]] = []
+        self.program: ProgramRows | None = None
         self._names: dict[str, int] = {"": 0}
         self._told = self._lost = 0
         self._taken_ns = clock()
@@ -157,19 +169,28 @@ class Recorder:
     @property
     def is_due(self) -> bool:
         """Whether somebody should take the rows."""
-        held = len(self.rows)
+        held = self._held
         return held >= TAKE_ROWS or (held > 0 and self.clock() - self._taken_ns >= TAKE_NS)
 
     def take(self, *, last: bool = False) -> Noted:
         """What was noted since the last time."""
         rows, self.rows = self.rows, []
         names = tuple(list(self._names)[self._told :])
-        found = Noted(names, array("q", chain.from_iterable(rows)), self._lost, last)
+        numbers = array("q", chain.from_iterable(rows))
+        if self.program is not None:
+            numbers += self.program.take()
+        found = Noted(names, numbers, self._lost, last)
         self._told, self._lost, self._taken_ns = len(self._names), 0, self.clock()
         return found
 
+    @property
+    def _held(self) -> int:
+        return len(self.rows) + (self.program.held if self.program is not None else 0)
+
     def _check_room(self) -> None:
-        if len(self.rows) >= MOST_ROWS:
+        if self._held >= MOST_ROWS:
             gone = len(self.rows) // 2
             del self.rows[:gone]
             self._lost += gone
+            if self.program is not None:
+                self._lost += self.program.drop_older_half()

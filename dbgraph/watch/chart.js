@@ -3,7 +3,8 @@
 
    const chart = dbg.chart(title, {format, note});
    chart.show([{name, colour, stroke, faint, dots, points: [[x, y], …]}],
-     {axis, x: format, log, zero});   // zero: the scale begins there; axis: changes with x's meaning
+     {axis, x: format, log, zero, bytes});   // zero: the scale begins there; bytes: it counts in
+                                             // KiB, MiB, …; axis: changes with x's meaning
 */
 
 {
@@ -21,10 +22,10 @@
   };
 
   /** Round numbers from low to high, about so many. */
-  const ticks = (low, high, count) => {
-    const rough = (high - low || 1) / count;
+  const ticks = (low, high, count, unit = 1) => {
+    const rough = (high - low || 1) / count / unit;
     const power = 10 ** Math.floor(Math.log10(rough));
-    const step = power * [1, 2, 5, 10].find((one) => one * power >= rough);
+    const step = power * [1, 2, 5, 10].find((one) => one * power >= rough) * unit;
     const found = [];
     for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) {
       found.push(Number((i * step).toPrecision(12)));
@@ -52,7 +53,10 @@
 
   const room_for = (labels) => 14 + LETTER * Math.max(4, ...labels.map((label) => label.length));
 
-  const scale_y = (values, { log, zero }, bottom, top) => {
+  /** What bytes are counted in on an axis up to there. */
+  const binary = (high) => 1024 ** Math.max(0, Math.floor(Math.log2(high || 1) / 10));
+
+  const scale_y = (values, { log, zero, bytes }, bottom, top) => {
     let low = Math.min(...values);
     let high = Math.max(...values);
     if (log && low > 0) {
@@ -62,7 +66,7 @@
     }
     const air = (high - low || Math.abs(high) || 1) * 0.06;
     [low, high] = [low >= 0 && (zero || low < high / 3) ? 0 : low - air, high + air];
-    return { at: linear(low, high, bottom, top), ticks: ticks(low, high, 5) };
+    return { at: linear(low, high, bottom, top), ticks: ticks(low, high, 5, bytes ? binary(high) : 1) };
   };
 
   /** The index of the point whose x is nearest. */

@@ -16,7 +16,7 @@ dbg.run = () => {
   const number = (value) => (value == null ? "–" : digits(value));
   const share = (value) => (value == null ? "–" : `${Number((value * 100).toFixed(2))} %`);
   const rate = (value) => (value == null ? "–" : `${count(value)}/s`);
-  const traffic = (value) => `${count(value)}${value < 1000 ? " " : ""}B/s`;
+  const traffic = (value) => `${dbg.bytes(value)}/s`;
 
   /** 75 → "1:15". */
   const clock = (value_s) => {
@@ -38,7 +38,7 @@ dbg.run = () => {
       lines: [["accuracy", "training"], ["held_out_accuracy", "held out"]] },
     { title: "Throughput", note: "examples per second", format: count, zero: true,
       lines: [["examples_per_s", "examples/s"]] },
-    { title: "Parameter server", note: "all shards together", format: traffic, zero: true,
+    { title: "Parameter server", note: "all shards together", format: traffic, zero: true, bytes: true,
       lines: [["pushed_bytes_per_s", "pushed"], ["fetched_bytes_per_s", "fetched"]] },
   ];
   for (const spec of CHARTS) spec.chart = dbg.chart(spec.title, spec);
@@ -78,7 +78,7 @@ dbg.run = () => {
     const x = axis ? clock : (value, full) => (full ? `step ${whole(value)}` : count(value));
     for (const spec of CHARTS) {
       const log = spec.scaled && byId("log").checked;
-      spec.chart.show(curves(spec, axis), { x, axis, log, zero: spec.zero });
+      spec.chart.show(curves(spec, axis), { x, axis, log, zero: spec.zero, bytes: spec.bytes });
     }
     staleness.show(runs.length === 1 ? runs[0].staleness : []);
   };

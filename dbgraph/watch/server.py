@@ -133,7 +133,7 @@ def _listen(port: int, dashboard: Dashboard) -> _Server:
         rule = f"port {port} is taken" if taken else f"can't listen on port {port}"
         raise UsageError(
             rule if taken else f"{rule}: {error.strerror}",
-            hint="give another one, or none: --dashboard takes one that is free",
+            hint="another --dashboard-port, or --dashboard alone: it takes one that is free",
         ) from error
     except OverflowError:
         raise UsageError(f"{port} is no port: it is a number from 0 to 65535") from None

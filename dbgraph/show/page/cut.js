@@ -49,7 +49,11 @@ dbg.CutView = class {
     bus.on("theme", () => { this.palette = null; again(); });
     bus.on("filter", (filter) => { this.filter = filter; again(); });
     bus.on("search", (words) => { this.words = words; again(); });
-    bus.on("select", (thing) => { this.selected = thing; this.follow(thing); again(); });
+    bus.on("select", (what) => {
+      this.selected = this.plan.thing(what);
+      this.follow(this.selected);
+      again();
+    });
   }
 
   // Edges
@@ -320,18 +324,40 @@ dbg.CutView = class {
     });
     const bad = this.shape.machine.flatMap((m, i) => (this.plan.wrong.machine.has(m) ? [i] : []));
     around(this.shape.piecesPath(bad), wrong, 2.5);
-    const lost = new Path2D();
-    for (const t of this.plan.wrong.transfer) {
-      const { layer, reader, source, to } = this.plan.transfers;
-      const [from, into] = [sheets.layer.indexOf(layer[t]), sheets.layer.indexOf(reader[t])];
-      if (from >= 0 && into >= 0) this.shape.curve(lost, from, source[t], into, to[t]);
-    }
-    around(lost, wrong, 4);
-    const piece = this.selected?.kind === "tile" ? this.shape.pieces.tile.indexOf(this.selected.id) : -1;
-    if (piece >= 0) around(this.shape.piecesPath([piece]), accent, 4);
+    around(this.transfersPath(this.plan.wrong.transfer), wrong, 4);
+    const { transfer, pieces } = this.chosen();
+    if (transfer !== null) around(this.transfersPath([transfer]), accent, 4);
+    around(this.shape.piecesPath(pieces), accent, 4);
     if (document.activeElement !== this.stage.canvas) return;
     if (this.focus.piece >= 0) around(this.shape.piecesPath([this.focus.piece]), accent, 3);
     else if (this.focus.sheet >= 0) around(whole(this.focus.sheet), accent, 3);
+  }
+
+  /** Of what is selected: the transfer, or null, and the regions. */
+  chosen() {
+    const { plan, shape, selected } = this;
+    if (selected?.kind === "tile") return { transfer: null, pieces: indices(shape.pieces.tile, (tile) => tile === selected.id) };
+    if (selected?.kind === "transfer") return { transfer: selected.id, pieces: [] };
+    if (selected?.kind !== "instruction") return { transfer: null, pieces: [] };
+    const { machine, transfer } = plan.instruction(selected.id);
+    const layers = new Set(transfer === null ? selected.layers : []);
+    const own = (m, i) => m === machine && layers.has(shape.sheets.layer[shape.pieces.sheet[i]]);
+    return { transfer, pieces: indices(shape.machine, own) };
+
+    function indices(list, wanted) {
+      return [...list.keys()].filter((i) => wanted(list[i], i));
+    }
+  }
+
+  /** The curves of transfers, from layer to layer. */
+  transfersPath(those) {
+    const path = new Path2D();
+    const { layer, reader, source, to } = this.plan.transfers;
+    for (const t of those) {
+      const [from, into] = [layer[t], reader[t]].map((one) => this.shape.sheets.layer.indexOf(one));
+      if (from >= 0 && into >= 0) this.shape.curve(path, from, source[t], into, to[t]);
+    }
+    return path;
   }
 
   /** Below each sheet, as large at any distance; less of it where there is little room. */
@@ -435,7 +461,9 @@ dbg.CutView = class {
   follow(thing) {
     if (!thing || !this.stage?.view.width) return;
     const layer = { layer: () => thing.id, tile: () => this.plan.tileLayer(thing.id),
-      transfer: () => this.plan.transfers.layer[thing.id] }[thing.kind]?.();
+      transfer: () => this.plan.transfers.layer[thing.id],
+      instruction: () => this.plan.transfers.layer[this.plan.instruction(thing.id).transfer]
+        ?? thing.layers?.[0] }[thing.kind]?.();
     const s = this.shape.sheets.layer.indexOf(layer);
     if (s >= 0 && !this.inSight(s, this.stage.view)) this.stage.show(this.shape.boxes[s]);
   }

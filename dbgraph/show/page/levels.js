@@ -26,7 +26,7 @@ dbg.LevelsView = class {
     this.build(root);
     bus.on("filter", (filter) => { this.filter = filter; this.update(); });
     bus.on("search", (words) => { this.words = words; this.render(); });
-    bus.on("select", (thing) => this.reveal(thing));
+    bus.on("select", (what) => this.reveal(this.plan.thing(what)));
     new ResizeObserver(() => this.render()).observe(this.grid);
   }
 

@@ -83,6 +83,17 @@ dbg.Plan = class {
       segment: kind === "RUN" ? index : null };
   }
 
+  /** The transfer of a machine's instruction; null for those that move nothing. */
+  transferAt(machine, position) {
+    const rest = Math.floor(this.programs[machine][position] / this.head.microbatches);
+    return rest % 4 === 1 || rest % 4 === 2 ? Math.floor(rest / 4) : null;
+  }
+
+  /** What is selected: of a block of the timeline the instruction that it shows. */
+  thing(what) {
+    return what?.kind === "block" ? dbg.instructionOf(this, what.id) : what;
+  }
+
   instructionName({ kind, index, microbatch }) {
     if (kind === "UPDATE") return kind;
     return `${kind} ${kind === "RUN" ? "s" : "t"}${index}.${microbatch}`;
@@ -172,7 +183,8 @@ dbg.Plan = class {
   }
 
   /** The machine that a thing belongs to; null for layers. */
-  machineOf(thing) {
+  machineOf(what) {
+    const thing = this.thing(what);
     if (!thing) return null;
     if (thing.kind === "machine") return thing.id;
     if (thing.kind === "tile") return this.tiles.machine[thing.id];

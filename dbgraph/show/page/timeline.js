@@ -16,13 +16,43 @@
     ([name, id]) => ({ text: name, hint: "timeline", select: { kind: "block", id } })));
   dbg.bus.on("select", (what) => what?.kind === "block" && dbg.bus.emit("show", "timeline"));
 
+  /** The instruction of a plan that a block shows, with the layers that it is about; or null. */
+  dbg.instructionOf = (plan, block) => {
+    const model = model_of(dbg.data);
+    const position = model.instruction(block);
+    const { machine } = model.tracks[model.track[block]];
+    if (position < 0 || machine === null) return null;
+    const layers = model.about(block).split(", ").map((name) => plan.layers.name.indexOf(name));
+    return { kind: "instruction", id: plan.firstInstruction[machine] + position, layers };
+  };
+
+  /** 1 for each block of what is selected in another view of a plan; null where that is nothing. */
+  function chosen(model, plan, what) {
+    if (!what || what.kind === "block") return null;
+    const own = (of) => Uint8Array.from(model.track, (track, block) => of(model.tracks[track].machine, block));
+    const layer = { layer: () => what.id, node: () => plan.nodes.layer[what.id],
+      tile: () => plan.tileLayer(what.id) }[what.kind]?.();
+    if (layer !== undefined) {
+      const found = model.of_layer(plan.layerName(layer));
+      return what.kind === "tile" ? own((m, i) => found[i] && m === plan.machineOf(what)) : found;
+    }
+    if (what.kind === "machine") return own((machine) => machine === what.id);
+    const one = what.kind === "instruction" ? plan.instruction(what.id) : null;
+    const transfer = one ? one.transfer : what.id;
+    if (transfer === null) return own((m, i) => m === one.machine && model.instruction(i) === one.position);
+    return own((machine, block) => {
+      const position = machine === null ? -1 : model.instruction(block);
+      return position >= 0 && plan.transferAt(machine, position) === transfer;
+    });
+  }
+
   dbg.views.push({
     id: "timeline",
     title: "Timeline",
     mount,
     keys: [["← →", "the block before, the block after"], ["↑ ↓", "the track above, below"],
       ["Enter", "from a send to its receive, and back"],
-      ["n p", "the next, the previous that is found, or critical"],
+      ["n p", "the next, the previous that is found, selected elsewhere, or critical"],
       ["c", "the critical path alone"], ["e", "tall rows"], ["w s  + -", "zoom"], ["a d", "pan"],
       ["f", "zoom to the block"], ["0", "everything"]],
   });
@@ -32,7 +62,7 @@
     const model = model_of(data);
     const { tracks, start, stop, kind, kinds, critical, arrows } = model;
     const state = { selected: -1, hovered: -1, critical: false, tall: false, machine: null,
-      crossing: false, found: null, rows: [], row_of: [], colours: {} };
+      crossing: false, found: null, chosen: null, rows: [], row_of: [], colours: {} };
     let [height, laid_for] = [0, -1];
     const limit = Math.max(200, 10 * model.size);
 
@@ -149,6 +179,7 @@
     }
 
     function show(block) {
+      layout(); // what is selected may be what opens this view
       if (!state.row_of[model.track[block]]) bus.emit("filter", { machine: null, crossing: state.crossing });
       const row = state.row_of[model.track[block]];
       const width = Math.max(stop[block] - start[block], 1 / stage.view.kx);
@@ -258,7 +289,7 @@
 
     /** In the order of time: what was found, or what is critical. */
     function next(step) {
-      const wanted = state.found ?? critical;
+      const wanted = state.found ?? state.chosen ?? critical;
       const there = [];
       for (let i = 0; i < model.size; i++) if (wanted[i]) there.push(i);
       there.sort((a, b) => start[a] - start[b] || stop[a] - stop[b] || a - b);
@@ -285,6 +316,7 @@
     });
     bus.on("select", (what) => {
       state.selected = what?.kind === "block" ? what.id : -1;
+      state.chosen = data.plan ? chosen(model, dbg.plan(data), what) : null;
       if (state.selected >= 0) {
         show(state.selected);
         bus.emit("details", details(state.selected));

@@ -33,7 +33,8 @@ def timeline_data(timeline: Timeline) -> dict[str, Any]:
     Blocks stand track by track in the order of time: `count` of each track, then for each block
     the `gap` to the end of the one before it on its track (below 0 where they overlap) and its
     `length`, both in units of `unit_s`; `kind` is an index of `kinds`, `name` and `about` of
-    `words`. `critical` lists blocks. Arrows are pairs of blocks, `critical_arrows` lists arrows.
+    `words`; `instruction` counts from 1 in its machine's program, 0 is none. `critical` lists
+    blocks. Arrows are pairs of blocks, `critical_arrows` lists arrows.
     """
     order = sorted(
         range(len(timeline.blocks)),
@@ -61,6 +62,9 @@ def timeline_data(timeline: Timeline) -> dict[str, Any]:
             "name": [words.index(block.name) for block in blocks],
             "about": [words.index(block.about) for block in blocks],
             "bytes": [block.bytes for block in blocks],
+            "instruction": [
+                0 if block.instruction is None else block.instruction + 1 for block in blocks
+            ],
             "critical": [i for i, block in enumerate(blocks) if block.critical],
         },
         "arrows": {

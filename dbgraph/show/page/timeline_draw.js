@@ -4,8 +4,8 @@
 
    dbg.timeline_drawing(model, state) returns draw(ctx, view), which reads of the state: rows
    ({y, height, track}, or {y, height, group}), row_of (by track), colours, selected, hovered (blocks,
-   or -1), critical and crossing (only these are lit), found (1 for blocks that the search finds; or
-   null). */
+   or -1), critical and crossing (only these are lit), found and chosen (1 for blocks that the search
+   finds, or that are of what is selected in another view; or null). */
 
 dbg.timeline_style = {
   axis: 26, // height of the times, in pixels
@@ -29,7 +29,8 @@ dbg.timeline_drawing = (model, state) => {
   const x_of = (time_s, view) => (time_s - view.x) * view.kx;
   const mark = (tall) => (tall >= 24 ? 4 : tall >= 12 ? 3 : 1.5);
   const is_lit = (block) => (!state.critical || critical[block])
-    && (!state.found || state.found[block]) && (!state.crossing || model.bytes(block) > 0);
+    && (!state.found || state.found[block]) && (!state.chosen || state.chosen[block])
+    && (!state.crossing || model.bytes(block) > 0);
 
   return draw;
 

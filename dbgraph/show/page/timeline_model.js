@@ -83,6 +83,15 @@ dbg.timeline_model = (packed) => {
       return arrows.source[arrow] === block ? arrows.to[arrow] : arrows.source[arrow];
     },
 
+    /** The place of a block's instruction in its machine's program, or -1. */
+    instruction: (block) => blocks.instruction[block] - 1,
+
+    /** 1 for each block that is about a layer, of that name. */
+    of_layer(name) {
+      const hit = words.map((word) => word.split(", ").includes(name));
+      return Uint8Array.from(blocks.about, (word) => hit[word]);
+    },
+
     /** 1 for each block whose name, or what it is about, contains a text. */
     matching(text) {
       const hit = words.map((word) => word.toLowerCase().includes(text));
