@@ -379,7 +379,9 @@ class Link:
             beat = self._beat()
         for peer in self.clocks.due(now):
             self.compare_clocks(peer)
-        when = min(now + _LONGEST_SLEEP_S, self._next_beat or now)
+        when = now + _LONGEST_SLEEP_S
+        if self._lines:  # else nobody is to hear a heartbeat
+            when = min(when, self._next_beat)
         for number, line in tuple(self._lines.items()):
             line.tick(beat, now)
             when = min(when, line.due(now))

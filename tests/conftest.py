@@ -5,11 +5,17 @@ from __future__ import annotations
 import difflib
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+# A shell that starts the tests in the background has its children ignore Ctrl-C, and these theirs:
+# tests that interrupt runs would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["browser"]  # the fixture `open_page`
 

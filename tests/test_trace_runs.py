@@ -110,7 +110,9 @@ def test_one_plan(backend: str, microbatches: int, tmp_path: Path) -> None:
     found = compare(plan, trace, Cluster.equal(2))
     assert (found.steps, found.replicas) == (STEPS - found.left_out, 1)
     assert found.step.measured_s > 0.0
-    assert all(gap.measured_s > 0.0 for gap in (*found.segments, *found.links))
+    # Of two runs whose ends are seen at once the second may seem to take no time (`trace.program`).
+    assert all(gap.measured_s >= 0.0 for gap in (*found.segments, *found.links))
+    assert sum(gap.measured_s for gap in found.segments) > 0.0
     assert len(timeline(trace).arrows) == len([e for _, e in trace if e.kind == "send"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -120,3 +121,15 @@ def test_another_incarnation_is_refused(pair: Pair) -> None:
     until(lambda: one.counters[Refusal.EPOCH.value])
     old.close()
     assert one.take(0) is None
+
+
+def test_who_waits_for_the_first_message_rests() -> None:
+    """A worker may listen for days before a driver comes."""
+    link = Link(new_key(), "tcp://127.0.0.1:*", me=Process(JOB, 0, 1))
+    link.start()
+    try:
+        began_s = time.process_time()
+        assert link.take(1.0) is None
+        assert time.process_time() - began_s < 0.3
+    finally:
+        link.close()
