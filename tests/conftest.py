@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-# A shell that starts the tests in the background has its children ignore Ctrl-C, and these theirs:
-# tests that interrupt runs would wait for ever.
+# A shell that starts the tests in the background has its children ignore Ctrl-C, and these theirs;
+# `nohup` does so with SIGHUP. Tests that interrupt runs would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 pytest_plugins = ["browser"]  # the fixture `open_page`
 

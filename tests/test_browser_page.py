@@ -293,7 +293,7 @@ def test_a_block_of_the_timeline_is_seen_in_the_other_views(
         page.evaluate("dbg.bus.emit('show', 'cut')")
         assert page.evaluate("(dbg.stages[0].draw(), dbg.stages[0].canvas.toDataURL())") != before
         page.evaluate("dbg.bus.emit('show', 'levels')")
-        assert word in page.inner_text("#view-levels .row.chosen")
+        page.locator("#view-levels .row.chosen", has_text=word).first.wait_for()
         page.evaluate("dbg.bus.emit('show', 'machines')")
-        assert page.locator("#view-machines .chosen").count() > 0
+        page.locator("#view-machines .chosen").first.wait_for()
         page.evaluate("dbg.bus.emit('select', null)")
