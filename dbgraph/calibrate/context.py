@@ -9,7 +9,7 @@ from math import log
 import numpy as np
 from scipy.optimize import minimize
 
-from dbgraph.calibrate.fit import non_negative
+from dbgraph.calibrate.fit import non_negative, rounded
 from dbgraph.calibrate.rehearse import Part, Rehearsal
 from dbgraph.cluster import Cluster, Link, MachineSpec, Rates
 from dbgraph.cost import adding_s, node_s, update_s
@@ -86,28 +86,28 @@ def in_context(alone: Cluster, context: Context) -> Cluster:
         machines=tuple(known[spec] for spec in alone.machines),
         link=context.link or alone.link,
         local=context.local or alone.local,
-        crowding=_rounded(context.crowding),
-        driver_s=_rounded(context.driver_s),
-        control_s=_rounded(context.control_s),
+        crowding=rounded(context.crowding),
+        driver_s=rounded(context.driver_s),
+        control_s=rounded(context.control_s),
     )
 
 
 def _machine(spec: MachineSpec, context: Context) -> MachineSpec:
     return replace(
         spec,
-        flop_s=_rounded(spec.flop_s / context.scale),
-        memory_bytes_s=_rounded(spec.memory_bytes_s / context.scale),
-        dispatch_s=_rounded(context.dispatch_s),
-        dtype_flop_s=tuple((d, _rounded(f / context.scale)) for d, f in spec.dtype_flop_s),
+        flop_s=rounded(spec.flop_s / context.scale),
+        memory_bytes_s=rounded(spec.memory_bytes_s / context.scale),
+        dispatch_s=rounded(context.dispatch_s),
+        dtype_flop_s=tuple((d, rounded(f / context.scale)) for d, f in spec.dtype_flop_s),
         kinds=tuple((kind, dtype, _slower(r, context.scale)) for kind, dtype, r in spec.kinds),
     )
 
 
 def _slower(rates: Rates, scale: float) -> Rates:
     return Rates(
-        _rounded(rates.flop_s / scale),
-        _rounded(rates.memory_bytes_s / scale),
-        _rounded(rates.start_s * scale),
+        rounded(rates.flop_s / scale),
+        rounded(rates.memory_bytes_s / scale),
+        rounded(rates.start_s * scale),
     )
 
 
@@ -178,7 +178,7 @@ def _link(rehearsals: Sequence[Rehearsal], alone: Cluster, inside: bool) -> Link
     message_s, byte_s = _fit(ends)
     latency_s, line_s = _fit(ways)
     bytes_s = min(1 / line_s if line_s else np.inf, alone.machines[0].memory_bytes_s)
-    return Link(*map(_rounded, (bytes_s, latency_s, message_s, byte_s)))
+    return Link(*map(rounded, (bytes_s, latency_s, message_s, byte_s)))
 
 
 def _crossing(rehearsal: Rehearsal, part: Part, alone: Cluster, inside: bool) -> Iterator[float]:
@@ -192,8 +192,3 @@ def _fit(rows: Iterable[tuple[float, ...]]) -> tuple[float, ...]:
     """Coefficients for rows whose last column are seconds."""
     table = np.array(list(rows))
     return non_negative(table[:, :-1], table[:, -1].tolist())
-
-
-def _rounded(value: float) -> float:
-    """To four digits: nobody can measure more, and the file is for people."""
-    return float(f"{value:.4g}")

@@ -56,6 +56,11 @@ def non_negative(features: np.ndarray, seconds: Sequence[float]) -> tuple[float,
     return tuple(float(x) for x in found)
 
 
+def rounded(value: float) -> float:
+    """To four digits: nobody can measure more, and the file is for people."""
+    return float(f"{value:.4g}")
+
+
 def _least_squares(features: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """None of the coefficients below 0. All subsets of the features are tried: there are few."""
     count = features.shape[1]

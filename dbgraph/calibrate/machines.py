@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from statistics import median
 
-from dbgraph.calibrate.fit import fit_rates
+from dbgraph.calibrate.fit import fit_rates, rounded
 from dbgraph.calibrate.layout import Layout
 from dbgraph.calibrate.measure import GENERAL, MachineTimes, Measured
 from dbgraph.cluster import Cluster, MachineSpec, Rates
@@ -37,10 +37,10 @@ def _machine(times: MachineTimes, memory_bytes: float, name: str, cores: int) ->
     memory_bytes_s = times.memory.traffic_bytes / times.memory.seconds
     kinds["update", ""] = Rates(inf, memory_bytes_s)
     return MachineSpec(
-        flop_s=_rounded(median(t.flop / t.seconds for t in times.kinds[GENERAL])),
-        memory_bytes_s=_rounded(memory_bytes_s),
+        flop_s=rounded(median(t.flop / t.seconds for t in times.kinds[GENERAL])),
+        memory_bytes_s=rounded(memory_bytes_s),
         memory_bytes=memory_bytes,
-        dispatch_s=_rounded(times.dispatch_s),
+        dispatch_s=rounded(times.dispatch_s),
         cores=cores,
         kinds=tuple((*key, _rounded_rates(rates)) for key, rates in kinds.items()),
         name=name,
@@ -48,9 +48,4 @@ def _machine(times: MachineTimes, memory_bytes: float, name: str, cores: int) ->
 
 
 def _rounded_rates(rates: Rates) -> Rates:
-    return Rates(*map(_rounded, (rates.flop_s, rates.memory_bytes_s, rates.start_s)))
-
-
-def _rounded(value: float) -> float:
-    """To four digits: nobody can measure more, and the file is for people."""
-    return float(f"{value:.4g}")
+    return Rates(*map(rounded, (rates.flop_s, rates.memory_bytes_s, rates.start_s)))

@@ -47,9 +47,9 @@ def calibrate(
     """Measure what machines and links really do, and write it as a cluster file.
 
     Starts workers as a zmq job does, and times each kind of work alone, in several sizes; then it
-    trains small networks on them for a while, cut in several ways. That takes about a minute; other
-    programs should rest meanwhile. With --hosts one worker of each host is measured, and a link of
-    each kind.
+    trains small networks on them for a while, cut in several ways. That takes about a minute, more
+    with more workers than cores; other programs should rest meanwhile. With --hosts one worker of
+    each host is timed alone, and all train together.
     """
     _check(partitions, pin, hosts, key)
     check_target(output)

@@ -61,7 +61,7 @@ Examples:
 @click.option(
     "--microbatches", type=click.IntRange(1), help="Parts of the batch, gradients added up.  [1]"
 )
-@click.option("--strategy", help="tiles or stages.  [the one that is forecast to be faster]")
+@click.option("--strategy", help="auto, tiles or stages; see compile.  [auto]")
 @click.option("--plan", metavar="PLAN", help="Use this plan instead of compiling one.")
 @click.option(
     "--seed", type=click.IntRange(0), help="Of parameters and order.  [the network's own]"

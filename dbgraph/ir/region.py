@@ -158,19 +158,7 @@ def grid(splits: Sequence[Sequence[int]]) -> Iterator[Region]:
         yield Region(bounds)
 
 
-def grid_overlap(splits: Sequence[Sequence[int]], region: Region) -> Iterator[int]:
-    """Row-major indices of the grid's boxes that overlap a region inside the grid.
-
-    >>> list(grid_overlap([(0, 2, 4, 6)], Region.of((3, 5))))
-    [1, 2]
-    """
-    for index, _ in grid_parts(splits, region):
-        yield index
-
-
-def grid_parts(
-    splits: Sequence[Sequence[int]], region: Region
-) -> list[tuple[int, Region]]:
+def grid_parts(splits: Sequence[Sequence[int]], region: Region) -> list[tuple[int, Region]]:
     """Row-major indices of the grid's boxes that overlap a region inside the grid, each with the
     box that they share.
 
@@ -189,10 +177,8 @@ def grid_parts(
     return [(flat, Region(box)) for flat, box in found]
 
 
-def grid_shares(
-    splits: Sequence[Sequence[int]], region: Region
-) -> Iterator[tuple[int, int]]:
-    """Like `grid_overlap`, each index with the number of elements that its box shares.
+def grid_shares(splits: Sequence[Sequence[int]], region: Region) -> Iterator[tuple[int, int]]:
+    """Like `grid_parts`, each index with the number of elements that its box shares.
 
     >>> list(grid_shares([(0, 2, 4, 6)], Region.of((3, 6))))
     [(1, 1), (2, 2)]

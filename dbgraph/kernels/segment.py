@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dbgraph.ir.graph import Graph, Node
@@ -110,7 +109,3 @@ def accumulating(
         return kept, added
 
     return jax.jit(segment, donate_argnums=2)
-
-
-def as_device_vector(vector: np.ndarray) -> jax.Array:
-    return jnp.asarray(vector)

@@ -4,7 +4,7 @@ deadlocks. No jax.
 The model, each rule in one place:
 - A machine executes its program in order. A RUN takes what its segment costs (`dbgraph.cost`), an
   UPDATE what reading and writing the parameters takes: `work`.
-- Machines of one host share its cores: `cores`.
+- Machines of one host share its cores, or run on one of them each, and crowd one another: `cores`.
 - A SEND never waits. A RECV waits until the value's last byte is there. Each message occupies
   both processors for `Link.message_s`.
 - Bytes stand in line at the sender's line and at the receiver's, and between racks at the two

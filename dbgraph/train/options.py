@@ -32,7 +32,7 @@ class Options:
             default the checkpoint's on resuming, else momentum with a learning rate of 0.05;
             with Downpour Adagrad with 0.02.
         microbatches: equal parts of the batch whose gradients are added up; 1, or what `plan` has.
-        strategy: how to cut, "tiles" or "stages"; by default what is forecast to be faster.
+        strategy: how to cut: "auto" (the search, the default), "tiles" or "stages".
         plan: use this training plan, or the one in this file, instead of compiling one.
         seed: of the order of the examples and of the initial parameters; the network's own by
             default. Dropout always takes the network's.
