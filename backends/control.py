@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dbgraph.backends.processes import look_at
-from dbgraph.backends.zeromq_folder import SocketFolder, remove_if_left
+from dbgraph.backends.zeromq_folder import JobFolder, remove_if_left
 from dbgraph.errors import RunError, UsageError
 
 FILE = "control.json"
@@ -44,7 +44,7 @@ def controllable(folder: Path, handle: Handle) -> Iterator[None]:
     note = folder / FILE
     with suppress(OSError, ValueError, KeyError):  # of a run that was killed
         remove_if_left(os.path.dirname(json.loads(note.read_text())["socket"]))
-    place = SocketFolder()
+    place = JobFolder()
     path = f"{place.path}/control"
     server = _Server(path, handle)
     thread = threading.Thread(target=server.serve_forever, args=(_LOOK_S,), daemon=True)

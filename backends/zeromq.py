@@ -18,14 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from dbgraph.backends.hosts import Hosts, is_loopback, own_address_towards, read_hosts
-from dbgraph.backends.keys import KeyPair, new_key, read_key_file
+from dbgraph.backends.hosts import Hosts, read_hosts
+from dbgraph.backends.keys import read_key_file
 from dbgraph.backends.progress import Progress
 from dbgraph.backends.states import DRIVER, MachineState, of_progress
 from dbgraph.backends.zeromq_feed import Feeder, order
-from dbgraph.backends.zeromq_fleet import Member, end_all, listed, start_local, when_ended
+from dbgraph.backends.zeromq_fleet import Member, end_all, when_ended
 from dbgraph.backends.zeromq_job import pack, share_of, state_in, state_out
 from dbgraph.backends.zeromq_link import Link
+from dbgraph.backends.zeromq_lodging import Here, Listed, Lodging
 from dbgraph.backends.zeromq_notes import DriverNotes
 from dbgraph.backends.zeromq_replies import Kind, Reply, Waiter, result_of
 from dbgraph.backends.zeromq_states import state_of
@@ -37,8 +38,6 @@ from dbgraph.wire import Process
 from dbgraph.wire import messages as m
 
 _GRACE_S = 1.0
-_REMOTE_SILENCE_S = 8.0  # a worker on another host notices that the driver is gone
-_NEVER_S = 1e9
 
 
 class ZmqBackend:
@@ -47,7 +46,8 @@ class ZmqBackend:
     Args:
         hosts: a hosts file (see `hosts`); None: the workers are started on this host.
         key: the key file that the hosts' workers were started with; needed with `hosts`.
-        port: with local workers, partition p listens on port + p; 0: they choose.
+        port: with local workers, partition p listens on port + p, encrypted; 0: on none, all goes
+            by files and shared memory that are their owner's alone.
         pin: run local worker p on one core, number p modulo the cores there are.
         heartbeat_s: all processes send a sign of life this often.
         silence_s: a worker that gives none for so long is lost.
@@ -88,6 +88,7 @@ class ZmqBackend:
         self._machine = machine
         self._job = Job({})
         self._members: tuple[Member, ...] = ()
+        self._lodging: Lodging | None = None
         self._link: Link | None = None
         self._feeder = Feeder(self._job, here=True)
         self._ordinal = 0
@@ -109,15 +110,16 @@ class ZmqBackend:
             count = max(plan.partitions for plan in job.plans.values())
             self._feeder = Feeder(job, here=self._hosts is None)
             job_id = os.urandom(16)
-            key = self._key or new_key()
-            self._link = self._listen(key, job_id)
+            self._lodging = lodging = self._lodge(job_id)
+            self._link = self._listen(lodging, job_id)
             self._notes = DriverNotes(job.collector, self._link) if job.collector else None
-            self._members = self._muster(count, key, job_id)
+            self._members = tuple(Member(p) for p in range(count))
+            lodging.start(self._members)
             for member in self._members:
                 if watched := when_ended(member, self._link.give_up):
                     self._link.watch(*watched)
             self._link.start()
-            self._greet(self._link)
+            self._greet(self._link, lodging.driver_silence_s)
             for member, ready in zip(
                 self._members, self._gather(m.Ready, self._start_s), strict=True
             ):
@@ -165,6 +167,7 @@ class ZmqBackend:
         """Ends all processes; see `Backend.stop`."""
         link, self._link = self._link, None
         members, self._members = self._members, ()
+        lodging, self._lodging = self._lodging, None
         self._ended = self._ended or "it was stopped"
         try:
             if link is not None:
@@ -172,6 +175,8 @@ class ZmqBackend:
         finally:
             end_all(members, _GRACE_S)
             self._feeder.close()
+            if lodging is not None:
+                lodging.close()
 
     @property
     def sign_s(self) -> float:
@@ -205,29 +210,21 @@ class ZmqBackend:
 
     # --- starting ---
 
-    def _listen(self, key: KeyPair, job_id: bytes) -> Link:
+    def _lodge(self, job_id: bytes) -> Lodging:
+        if self._hosts is None or self._key is None:
+            return Here(job_id.hex(), self._pin, self._machine, self._port)
+        return Listed(self._hosts, self._key)
+
+    def _listen(self, lodging: Lodging, job_id: bytes) -> Link:
         return Link(
-            key,
-            self._own_address(),
+            lodging.key,
+            lodging.driver,
             me=Process(job_id, m.DRIVER, self._epoch),
+            memory=lodging.memory,
             heartbeat_s=self._heartbeat_s,
         )
 
-    def _own_address(self) -> str:
-        hosts = self._hosts or Hosts(())
-        outside = [worker for worker in hosts.workers if not is_loopback(worker)]
-        if hosts.driver:
-            return hosts.driver
-        return f"tcp://{own_address_towards(outside[0]) if outside else '127.0.0.1'}:*"
-
-    def _muster(self, count: int, key: KeyPair, job_id: bytes) -> tuple[Member, ...]:
-        if self._hosts is not None:
-            return listed(count, self._hosts)
-        return start_local(
-            count, key, job_id, machine=self._machine, port=self._port, pin=self._pin
-        )
-
-    def _greet(self, link: Link) -> None:
+    def _greet(self, link: Link, silence_s: float) -> None:
         blobs = pack(self._job, self._feeder.travelling)
         arrays = [np.frombuffer(blob, np.uint8) for blob in blobs.values()]
         ship = m.Ship(tuple(blobs))
@@ -237,7 +234,6 @@ class ZmqBackend:
             peer = Process(link.me.job if link.me else b"", p, self._epoch)
             link.connect(peer, member.endpoint, self._silence_s)
             others = tuple(address for address in everyone if address.process != p)
-            silence_s = _NEVER_S if member.process is not None else _REMOTE_SILENCE_S
             assign = m.Assign(
                 p,
                 link.endpoint,

@@ -78,6 +78,7 @@ class Company:
             lodging.key,
             lodging.driver,
             me=Process(job, m.DRIVER, _EPOCH),
+            memory=lodging.memory,
             heartbeat_s=heartbeat_s,
         )
         collector, name = cast.collector, str(COORDINATOR)

@@ -9,22 +9,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-import msgspec
-
-from dbgraph.backends.hosts import Hosts, split_endpoint
-from dbgraph.backends.keys import KeyPair
 from dbgraph.backends.processes import look_at
 from dbgraph.backends.zeromq_worker import (
     Settings,
     end_process,
-    own_path,
     read_report,
     start_process,
 )
-from dbgraph.errors import UsageError
 
 ENDED = "its process ended"
-_LAST_PORT = 65535
 
 
 @dataclass(slots=True)
@@ -44,12 +37,15 @@ class Member:
     process: subprocess.Popen[bytes] | None = None
     answered: str = ""
 
+    @property
+    def title(self) -> str:
+        return self.name or f"partition {self.number}"
+
     def __str__(self) -> str:
-        name = self.name or f"partition {self.number}"
         if self.process is not None:
-            return f"{name} (pid {self.process.pid} on this host)"
+            return f"{self.title} (pid {self.process.pid} on this host)"
         at = f"{self.answered}, {self.endpoint}" if self.answered else self.endpoint
-        return f"{name} ({at})"
+        return f"{self.title} ({at})"
 
     def condition(self) -> tuple[str, bool]:
         """("pid 4711 on this host: stopped", False): its process, and whether it can run, as far
@@ -84,26 +80,6 @@ def _ending(code: int) -> str:
     return f"killed by signal {-code} ({name}{out_of_memory})"
 
 
-def start_local(
-    count: int, key: KeyPair, job: bytes, *, machine: str, port: int, pin: bool
-) -> tuple[Member, ...]:
-    """Starts workers on this host, at ports that they choose or, with a port, from it on.
-
-    Raises UsageError where one can't start; ends the others then.
-    """
-    if port and port + count > _LAST_PORT:
-        raise UsageError(f"{count} ports from {port} on end beyond {_LAST_PORT}")
-    members = tuple(Member(p) for p in range(count))
-    base = Settings(key.public, key.secret, "", job=job.hex(), machine=machine, path=own_path())
-
-    def settings(member: Member) -> Settings:
-        at = f"tcp://127.0.0.1:{port + member.number if port else '*'}"
-        return msgspec.structs.replace(base, bind=at, core=core_of(member.number, pin))
-
-    start_all(members, settings)
-    return members
-
-
 def core_of(number: int, pin: bool) -> int:
     """The core that a worker is to run on alone; -1 for all."""
     cores = sorted(os.sched_getaffinity(0)) if pin else [-1]
@@ -113,7 +89,7 @@ def core_of(number: int, pin: bool) -> int:
 def start_all(members: Sequence[Member], settings: Callable[[Member], Settings]) -> None:
     """Starts processes on this host, all at once, and waits until they listen.
 
-    Raises UsageError where one can't start; ends the others then.
+    Raises what `read_report` does; ends the others then.
     """
     try:
         for member in members:
@@ -126,18 +102,6 @@ def start_all(members: Sequence[Member], settings: Callable[[Member], Settings])
     except BaseException:
         end_all(members, grace_s=0)
         raise
-
-
-def listed(count: int, hosts: Hosts) -> tuple[Member, ...]:
-    """The first workers of a hosts file. Raises UsageError where there are too few."""
-    if len(hosts.workers) < count:
-        raise UsageError(
-            f"the plan has {count} partitions, the hosts file lists {len(hosts.workers)} workers",
-            hint="list one address for each partition",
-        )
-    for endpoint in hosts.workers:
-        split_endpoint(endpoint)
-    return tuple(Member(p, hosts.workers[p]) for p in range(count))
 
 
 def end_all(members: Sequence[Member], grace_s: float) -> None:

@@ -1,4 +1,5 @@
-"""The folder of the sockets that are files: its owner's alone, and gone when its run is.
+"""A job's folder on this host, for sockets that are files, for data, or for shared memory: its
+owner's alone, and gone when its job is.
 
 The driver holds a lock on it, which the system frees when the driver ends, however it ends: who
 finds it free removes the folder.
@@ -13,16 +14,23 @@ import tempfile
 import time
 from contextlib import suppress
 
+IN_MEMORY = "/dev/shm"
+"""Where files are memory; not on every system."""
+
 _LONGEST = 80  # the system takes about 100 characters for the path of a socket
 _TRIES = 5
 _BETWEEN_S = 0.01
 
 
-class SocketFolder:
-    """The driver's."""
+class JobFolder:
+    """The driver's.
 
-    def __init__(self) -> None:
-        path = tempfile.mkdtemp(prefix="dbgraph-")  # mode 0700
+    Args:
+        place: where to make it; None: where temporary files are.
+    """
+
+    def __init__(self, place: str | None = None) -> None:
+        path = tempfile.mkdtemp(prefix="dbgraph-", dir=place)  # mode 0700
         if len(path) > _LONGEST:
             os.rmdir(path)
             path = tempfile.mkdtemp(prefix="dbgraph-", dir="/tmp")
@@ -36,6 +44,11 @@ class SocketFolder:
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
+
+
+def memory_folder() -> JobFolder | None:
+    """For files that are shared memory; None where the system has no place for them."""
+    return JobFolder(IN_MEMORY) if os.access(IN_MEMORY, os.W_OK | os.X_OK) else None
 
 
 def remove_if_left(path: str) -> None:

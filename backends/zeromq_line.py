@@ -15,7 +15,7 @@ import zmq
 
 from dbgraph.wire import Channel, Parcel, WireError
 from dbgraph.wire.codec import Envelope
-from dbgraph.wire.connection import Event, Phase
+from dbgraph.wire.connection import Phase
 from dbgraph.wire.messages import Any, Heartbeat
 
 _RETRY_S = 0.005
@@ -42,8 +42,9 @@ class Line:
 
     def send(self, message: Any, arrays: Sequence[np.ndarray] = ()) -> None:
         """Queues a message and sends what can be sent at once. Never waits."""
+        prepared = self.channel.prepare(message, arrays)
         with self.lock:
-            self.channel.post(message, arrays)
+            self.channel.queue(prepared)
         self.flush()
 
     def flush(self) -> None:
@@ -151,6 +152,6 @@ class Line:
         """Takes nothing from the peer any more; False where it was given up before."""
         with self.lock:
             was_open = self.open
-            self.channel.connection.happen(Event.SILENT)
+            self.channel.give_up()
             self.outlet.close(linger=0)  # another process may get the port
         return was_open

@@ -31,6 +31,7 @@ from dbgraph.backends.zeromq_clock import Comparing, answer
 from dbgraph.backends.zeromq_events import Arrived, Broken, Happening, Lost
 from dbgraph.backends.zeromq_gate import Gate
 from dbgraph.backends.zeromq_line import Line
+from dbgraph.backends.zeromq_memory import SharedMemory
 from dbgraph.backends.zeromq_sockets import make_inlet, make_outlet
 from dbgraph.errors import UsageError
 from dbgraph.wire import Channel, Parcel, Process, Refusal, WireError, codec
@@ -61,6 +62,7 @@ class Link:
         bind: where to listen, `tcp://127.0.0.1:*`; `endpoint` is what became of it.
         me: who this process is; None for a worker, which learns it from the first `Assign`.
         job: a worker that knows its job takes an `Assign` of that one only.
+        memory: the folder of the memory that the job's processes share; "" where they don't.
         beat: makes the heartbeats that are sent each `heartbeat_s`.
         on_lost: called in the I/O thread when a peer is given up.
 
@@ -76,6 +78,7 @@ class Link:
         *,
         me: Process | None = None,
         job: bytes | None = None,
+        memory: str = "",
         beat: Callable[[], Heartbeat] = Heartbeat,
         on_lost: Callable[[int, str], None] | None = None,
         heartbeat_s: float = 1.0,
@@ -89,6 +92,8 @@ class Link:
         self.heartbeat_s = heartbeat_s
         self.limits = limits or Limits()
         self._job = job
+        self._memory_folder = memory
+        self._memory: SharedMemory | None = None
         self._beat = beat
         self._on_lost = on_lost
         self._key = key
@@ -126,8 +131,10 @@ class Link:
         assert self.me is not None, "who am I?"
         room = 2 * self.limits.window_items
         outlet = make_outlet(self._context, self._key, endpoint, room)
-        now = time.monotonic()
-        channel = Channel(self.me, peer, now, replace(self.limits, silence_s=silence_s))
+        now, limits = time.monotonic(), replace(self.limits, silence_s=silence_s)
+        if self._memory is None and self._memory_folder:
+            self._memory = SharedMemory(self._memory_folder, self.me)
+        channel = Channel(self.me, peer, now, limits, self._memory)
         self._lines[peer.number] = Line(channel, outlet, now)
 
     def introduce(self, peer: Process, endpoint: str) -> None:
@@ -156,7 +163,8 @@ class Link:
     def send(self, peer: int, message: Any, arrays: Sequence[np.ndarray] = ()) -> None:
         """Queues a message and sends what can be sent at once. Never waits.
 
-        The arrays are sent from where they lie and must not change until they have arrived.
+        Unless they are copied into shared memory, the arrays are sent from where they lie: they
+        must not change until they have arrived.
         """
         line = self._lines.get(peer) or self._opened(peer)
         if line is None:
@@ -377,6 +385,8 @@ class Link:
         if self._lines and now >= self._next_beat:
             self._next_beat = now + self.heartbeat_s
             beat = self._beat()
+            if self._memory is not None:
+                self._memory.tidy(now)
         for peer in self.clocks.due(now):
             self.compare_clocks(peer)
         when = now + _LONGEST_SLEEP_S

@@ -30,7 +30,7 @@ from dbgraph.backends.zeromq_heap import keep_memory
 from dbgraph.backends.zeromq_link import Link
 from dbgraph.backends.zeromq_player import Player
 from dbgraph.backends.zeromq_service import Service
-from dbgraph.errors import DbgraphError, UsageError
+from dbgraph.errors import ClusterLostError, DbgraphError, UsageError
 from dbgraph.kernels.cache import use_compilation_cache
 from dbgraph.wire.messages import DRIVER
 
@@ -44,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True):
         job: in hexadecimal; "" for whichever comes first.
         machine: the module of a plan's worker's `Machine`; "" for the process of an actor.
         folder: of the sockets that are files; removed when the driver is gone.
+        memory: the folder of the memory that the job's processes share; likewise.
         core: run on this one alone; -1 for all.
         path: where to look for modules, as the driver does.
     """
@@ -54,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True):
     job: str = ""
     machine: str = "dbgraph.machine"
     folder: str = ""
+    memory: str = ""
     core: int = -1
     path: tuple[str, ...] = ()
 
@@ -112,17 +114,21 @@ def start_process(settings: Settings, name: str, stdin: int) -> subprocess.Popen
 
 
 def read_report(process: subprocess.Popen[bytes], within_s: float = 60.0) -> str:
-    """Where a worker listens. Waits for it. Raises UsageError where it can't listen."""
+    """Where a worker listens. Waits for it.
+
+    Raises UsageError where it can't listen, ClusterLostError where it does not start.
+    """
     assert process.stdout is not None
     if not select.select([process.stdout], [], [], within_s)[0]:
-        raise UsageError(f"a worker (pid {process.pid}) did not start within {within_s:.0f} s")
+        started = f"a worker (pid {process.pid}) did not start"
+        raise ClusterLostError(f"{started} within {within_s:.0f} s")
     line = process.stdout.readline()
     report = json.loads(line) if line.endswith(b"\n") else {}
     if "endpoint" in report:
         return str(report["endpoint"])
     if "error" in report:
         raise UsageError(report["error"], hint=report["hint"])
-    raise UsageError(
+    raise ClusterLostError(
         f"a worker (pid {process.pid}) did not start: exit code {process.wait()}",
         hint="what it wrote to stderr says why",
     )
@@ -168,13 +174,14 @@ def _live(settings: Settings, report: int) -> int:
             KeyPair(settings.public, settings.secret),
             settings.bind,
             job=bytes.fromhex(settings.job) or None,
+            memory=settings.memory,
             beat=service.beat,
-            on_lost=partial(_on_lost, settings.folder),
+            on_lost=partial(_on_lost, settings),
         )
     except DbgraphError as error:
         _tell(report, {"error": error.rule, "hint": error.hint})
         return error.exit_code
-    link.watch(0, partial(_until_driver_is_gone, settings.folder))
+    link.watch(0, partial(_until_driver_is_gone, settings))
     link.start()
     _tell(report, {"endpoint": link.endpoint})
     try:
@@ -209,22 +216,22 @@ def _tell(report: int, what: dict[str, str]) -> None:
     os.write(report, json.dumps(what).encode() + b"\n")
 
 
-def _until_driver_is_gone(folder: str) -> bool:
+def _until_driver_is_gone(settings: Settings) -> bool:
     """In the I/O thread: stdin closes when the process that started this one ends."""
     if not os.read(0, 4096):
-        _give_up(folder)
+        _give_up(settings)
     return True
 
 
-def _on_lost(folder: str, peer: int, reason: str) -> None:
+def _on_lost(settings: Settings, peer: int, reason: str) -> None:
     """In the I/O thread: without a driver there is nothing to live for."""
     if peer == DRIVER:
         _to_stderr(f"the driver is gone ({reason}); this worker ends")
-        _give_up(folder)
+        _give_up(settings)
 
 
-def _give_up(folder: str) -> None:
-    if folder:
+def _give_up(settings: Settings) -> None:
+    for folder in filter(None, (settings.folder, settings.memory)):
         remove_if_left(folder)
     os._exit(_DRIVER_GONE)
 

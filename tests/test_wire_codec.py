@@ -110,7 +110,7 @@ def test_cut_and_lengthened_headers_are_refused() -> None:
 def test_another_version_is_refused_by_name() -> None:
     frame = bytearray(codec.encode(envelope(messages.Stop())))
     frame[4] = 9
-    with pytest.raises(WireError, match="version 9, this is 1"):
+    with pytest.raises(WireError, match="version 9, this is 2"):
         codec.decode(bytes(frame))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,18 @@ from pathlib import Path
 import fake_machine
 import numpy as np
 import pytest
-from zmq_tools import BATCH, alive, arrays, fake_job, feeds, running, step, toy_plan, until
+from zmq_tools import (
+    BATCH,
+    alive,
+    arrays,
+    fake_job,
+    feeds,
+    running,
+    step,
+    toy_plan,
+    two_free_ports,
+    until,
+)
 
 from dbgraph.backends.keys import create_key_file
 from dbgraph.backends.local import LocalBackend
@@ -49,10 +61,13 @@ def test_processes_exchange_values_step_after_step() -> None:
         assert not refused
 
 
-def test_all_listen_on_loopback_alone() -> None:
+def test_no_port_is_open() -> None:
     with running() as backend:
         assert len(set(backend.endpoints)) == 3
-        assert all(e.startswith("tcp://127.0.0.1:") for e in backend.endpoints)
+        for endpoint in backend.endpoints:
+            assert endpoint.startswith("ipc://")
+            folder = Path(endpoint.removeprefix("ipc://")).parent
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_the_key_is_in_no_command_line_and_no_environment() -> None:
@@ -117,23 +132,12 @@ def test_it_starts_again_after_it_was_stopped() -> None:
         backend.step(step())
 
 
-def _two_free_ports() -> int:
-    while True:
-        with socket.socket() as one, socket.socket() as two:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            try:
-                two.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-
-
 def test_ports_can_be_declared() -> None:
-    port = _two_free_ports()
+    port = two_free_ports()
     with running(port=port) as backend:
         expected = (f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{port + 1}")
         assert backend.endpoints[1:] == expected
+        assert backend.endpoints[0].startswith("tcp://127.0.0.1:")
 
 
 @pytest.mark.slow
@@ -146,7 +150,7 @@ def test_workers_can_be_pinned_to_cores() -> None:
 
 
 def test_a_port_in_use_is_named() -> None:
-    port = _two_free_ports()
+    port = two_free_ports()
     backend = ZmqBackend(machine="fake_machine", port=port)
     in_use = pytest.raises(UsageError, match=f"port {port + 1} of 127.0.0.1 is in use")
     with socket.create_server(("127.0.0.1", port + 1)), in_use:
@@ -230,7 +234,7 @@ class Served:
         self.key = folder / "job.key"
         create_key_file(self.key)
         self.hosts = folder / "hosts.toml"
-        port = _two_free_ports()
+        port = two_free_ports()
         self.listen = [f"tcp://127.0.0.1:{port + i}" for i in range(count)]
         self.hosts.write_text("\n".join(f'[[host]]\naddress = "{e}"' for e in self.listen))
         self.processes: list[subprocess.Popen[str]] = []
@@ -339,7 +343,7 @@ def test_listed_workers_notice_that_the_driver_is_gone(served: Served) -> None:
 
 
 def test_too_few_hosts(served: Served) -> None:
-    with pytest.raises(UsageError, match="3 partitions, the hosts file lists 2"):
+    with pytest.raises(UsageError, match="lists 2 workers, and there is none left for partition 2"):
         served.backend().start(fake_job(3))
 
 

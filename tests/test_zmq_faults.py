@@ -17,7 +17,7 @@ import fake_machine
 import numpy as np
 import pytest
 import zmq
-from zmq_tools import alive, running, step, until
+from zmq_tools import alive, running, step, two_free_ports, until
 
 from dbgraph.backends.keys import KeyPair, new_key
 from dbgraph.backends.zeromq import ZmqBackend
@@ -252,7 +252,7 @@ class Stranger:
 
 @pytest.fixture
 def job() -> Iterator[tuple[ZmqBackend, Stranger]]:
-    with running() as backend:
+    with running(port=two_free_ports()) as backend:
         backend.step(step())
         stranger = Stranger(backend)
         yield backend, stranger

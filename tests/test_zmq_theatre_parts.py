@@ -27,7 +27,7 @@ from dbgraph.backends.keys import new_key
 from dbgraph.backends.turns import play
 from dbgraph.backends.zeromq_cast import pack_make, unpack_make
 from dbgraph.backends.zeromq_events import Arrived
-from dbgraph.backends.zeromq_folder import SocketFolder, remove_if_left
+from dbgraph.backends.zeromq_folder import JobFolder, remove_if_left
 from dbgraph.backends.zeromq_link import Link
 from dbgraph.coordinate.messages import Compute
 from dbgraph.datasource import ArraySource, NpySource, Source
@@ -117,7 +117,7 @@ def test_what_can_not_travel_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_its_owners_alone_and_is_removed() -> None:
-    folder = SocketFolder()
+    folder = JobFolder()
     assert stat.S_IMODE(os.stat(folder.path).st_mode) == 0o700
     remove_if_left(folder.path)
     assert os.path.isdir(folder.path), "its driver lives"
@@ -128,8 +128,8 @@ def test_a_folder_is_its_owners_alone_and_is_removed() -> None:
 
 def test_a_folder_whose_driver_was_killed_is_removed() -> None:
     code = (
-        "from dbgraph.backends.zeromq_folder import SocketFolder; import time; "
-        "folder = SocketFolder(); print(folder.path, flush=True); time.sleep(60)"
+        "from dbgraph.backends.zeromq_folder import JobFolder; import time; "
+        "folder = JobFolder(); print(folder.path, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
@@ -144,7 +144,7 @@ def test_a_long_path_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     long = tmp_path / ("x" * 90)
     long.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(long))
-    folder = SocketFolder()
+    folder = JobFolder()
     assert len(folder.path) < 80
     assert list(long.iterdir()) == []
     folder.remove()
@@ -188,7 +188,7 @@ JOB = b"j" * 16
 @pytest.fixture
 def links() -> Iterator[tuple[Link, Link, Link]]:
     """The driver and two others, over files; nobody knows anybody."""
-    folder, key = SocketFolder(), new_key()
+    folder, key = JobFolder(), new_key()
     found = [
         Link(key, folder.endpoint(str(n)), me=Process(JOB, n, 1), heartbeat_s=0.1)
         for n in (DRIVER, 0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,6 +77,19 @@ def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
         time.sleep(0.01)
 
 
+def two_free_ports() -> int:
+    """The first of two that follow each other."""
+    while True:
+        with socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            port = int(one.getsockname()[1])
+            try:
+                two.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+
+
 @contextmanager
 def running(
     job: Job | None = None, machine: str = "fake_machine", **options: object
@@ -88,9 +102,12 @@ def running(
     try:
         backend.start(job or fake_job())
         pids = backend.processes
-        folder = backend._feeder.folder
+        fed, lodging = backend._feeder.folder, backend._lodging
+        folders = [fed.name] if fed is not None else []
+        if lodging is not None and lodging.folder is not None:
+            folders += [str(lodging.folder), lodging.memory]
         yield backend
     finally:
         backend.stop()
     assert not [pid for pid in pids if alive(pid)]
-    assert folder is None or not os.path.exists(folder.name)
+    assert not [folder for folder in folders if os.path.exists(folder)]

@@ -225,10 +225,15 @@ class Blocks:
         return max((b.updates for one in regions for b in self.overlapping(one)), default=0)
 
     def read(self, one: Owned, vector: str) -> np.ndarray:
-        """The values of a region, in memory of its own."""
+        """The values of a region as they are now, whatever is done to the blocks later.
+
+        They may be read-only: what is still read, an update leaves as it is (JAX donates no
+        memory that somebody else refers to).
+        """
         pieces = tuple((b.region, b.array(vector)) for b in self.overlapping(one))
         values = State(0, {("", one.parameter): pieces}).region(one.parameter, one.region)
-        return np.array(values) if values is pieces[0][1] else values
+        changes = values is pieces[0][1] and values.flags.writeable
+        return np.array(values) if changes else values
 
     def add(self, one: Owned, vector: str, gradient: Gradient) -> None:
         """Adds a gradient to a named vector."""

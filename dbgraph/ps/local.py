@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from dbgraph.ir.region import Region
 from dbgraph.ps.gradients import Gradient, add_to, added
 from dbgraph.ps.messages import Pairs
@@ -64,7 +66,7 @@ class LocalModel:
         """Takes what was fetched, less the local gradients that it does not contain.
 
         Args:
-            values: become the parameters; changed in place.
+            values: become the parameters; changed in place where they can be.
             pushes: all that some shard's values may lack.
         """
         for sent in pushes:
@@ -79,4 +81,5 @@ class LocalModel:
     def _subtract(self, values: Leaves, leaf: str, gradient: Gradient, region: Region) -> None:
         if self._rate:
             place = self._routes.leaves[leaf].region
+            values[leaf] = np.require(values[leaf], requirements="W")  # copies what is read-only
             add_to(values[leaf], place, gradient, region, -self._rate)

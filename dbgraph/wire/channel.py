@@ -6,16 +6,17 @@ header and names the memory for its payload, `close_payload` checks what arrived
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dbgraph.wire import codec
-from dbgraph.wire.codec import Envelope, Refusal, WireError
-from dbgraph.wire.connection import Connection, Limits
+from dbgraph.wire.codec import ArraySpec, Envelope, Refusal, WireError
+from dbgraph.wire.connection import Connection, Event, Limits
+from dbgraph.wire.memory import Memory
 from dbgraph.wire.messages import UNSEQUENCED, Ack, Any
-from dbgraph.wire.parcel import Assembly, Parcel, Piece, pieces
+from dbgraph.wire.parcel import Assembly, Parcel, Piece, not_shared, pieces, spec_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +32,52 @@ Frames = tuple[bytes, memoryview | None]
 
 
 class Channel:
-    """What one process knows of its line to another."""
+    """What one process knows of its line to another.
+
+    Args:
+        memory: that both share; None where they don't.
+    """
 
     def __init__(
-        self, me: Process, peer: Process, now: float, limits: Limits | None = None
+        self,
+        me: Process,
+        peer: Process,
+        now: float,
+        limits: Limits | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.me = me
         self.peer = peer
         self.connection: Connection[Piece] = Connection(peer.epoch, now, limits)
-        self._assembly = Assembly()
+        self._memory = memory
+        self._assembly = Assembly(self._take)
         self._asked = False
 
     # --- sending ---
 
     def post(self, message: Any, arrays: Sequence[np.ndarray] = ()) -> None:
         """Queues a message; the arrays must not change until the peer has them."""
-        for piece in pieces(message, arrays):
+        self.queue(self.prepare(message, arrays))
+
+    def prepare(self, message: Any, arrays: Sequence[np.ndarray] = ()) -> Iterable[Piece]:
+        """The first half of `post`, which may take long and changes nothing of the channel."""
+        if self._memory is not None and arrays and not self.connection.ended:
+            specs = tuple(spec_of(array) for array in arrays)
+            area = self._memory.put(self.peer.number, specs, arrays)
+            if area is not None:
+                return (Piece(message, specs, area=area),)
+        return pieces(message, arrays)
+
+    def queue(self, prepared: Iterable[Piece]) -> None:
+        """The second half of `post`."""
+        for piece in prepared:
             self.connection.put(piece, piece.size_bytes)
+
+    def give_up(self) -> None:
+        """Takes nothing from the peer any more, and sends it nothing."""
+        self.connection.happen(Event.SILENT)
+        if self._memory is not None:
+            self._memory.forget(self.peer.number)
 
     def next_frames(self) -> Frames | None:
         """The header and payload to be sent next; `sent` after they are on the line."""
@@ -88,6 +118,7 @@ class Channel:
                 message=piece.message,
                 arrays=piece.arrays,
                 payload=None if piece.data is None else codec.seal(piece.data),
+                area=piece.area,
             )
         )
 
@@ -130,6 +161,11 @@ class Channel:
         parcel = self._assembly.filled()
         self.connection.accept(envelope.payload.length if envelope.payload else 0, now)
         return parcel
+
+    def _take(self, area: int, specs: Sequence[ArraySpec]) -> list[np.ndarray]:
+        if self._memory is None:
+            return not_shared(area, specs)
+        return self._memory.take(self.peer.number, self.peer.epoch, area, specs)
 
     def _addressed(self, envelope: Envelope) -> None:
         if envelope.job != self.me.job:

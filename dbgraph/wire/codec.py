@@ -1,6 +1,7 @@
 """Messages as frames of bytes, and back; a frame that is not whole and right is refused.
 
-A message is one header frame, and one payload frame where it carries bytes of an array:
+A message is one header frame, and one payload frame where it carries bytes of an array that do
+not lie in memory that both processes share:
 
     header  = magic "DBGW" | version u16 | 0 u16 | length u32 | xxh3_64 of all the rest u64 | body
     body    = msgpack of `Envelope`, schema-checked
@@ -21,7 +22,7 @@ import xxhash
 from dbgraph.wire.messages import Any
 
 MAGIC = b"DBGW"
-VERSION = 1
+VERSION = 2
 _START = struct.Struct("<4sHHI")
 _SUM = struct.Struct("<Q")
 PREFIX_BYTES = _START.size + _SUM.size
@@ -83,6 +84,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
         epoch: of the sender: a process that was given up and wakes up has an old one.
         sequence: from 1; 0 for messages that are not sequenced.
         ack: the sender has everything up to this one.
+        area: of the sender's shared memory, where the arrays lie; None: they follow.
     """
 
     job: bytes
@@ -94,6 +96,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     message: Any
     arrays: tuple[ArraySpec, ...] = ()
     payload: Payload | None = None
+    area: int | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()

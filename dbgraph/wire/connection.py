@@ -108,7 +108,7 @@ class Connection(Generic[Item]):
 
     def put(self, item: Item, size_bytes: int) -> None:
         """Queues an item; it is kept until the peer has it, or is given up."""
-        if self.phase not in _ENDED:
+        if not self.ended:
             self._queue.append((item, size_bytes))
 
     def peek(self) -> tuple[int, Item] | None:
@@ -154,6 +154,11 @@ class Connection(Generic[Item]):
         self._progress = now
 
     @property
+    def ended(self) -> bool:
+        """Whether nothing is sent or taken any more."""
+        return self.phase in _ENDED
+
+    @property
     def idle(self) -> bool:
         """Whether the peer has everything."""
         return not self._queue
@@ -162,7 +167,7 @@ class Connection(Generic[Item]):
 
     def judge(self, epoch: int, number: int) -> None:
         """Raises WireError unless this is the next number of the present epoch."""
-        if self.phase in _ENDED:
+        if self.ended:
             raise WireError(Refusal.LOST)
         if epoch != self.epoch:
             raise WireError(Refusal.EPOCH, f"{epoch}, expected {self.epoch}")
@@ -228,7 +233,7 @@ class Connection(Generic[Item]):
     def happen(self, event: Event) -> Phase:
         """One step in the table; returns the new phase."""
         self.phase = TRANSITIONS[self.phase, event]
-        if self.phase in _ENDED:
+        if self.ended:
             self._forget()
         return self.phase
 

@@ -7,7 +7,7 @@ bytes, which JAX on CPU takes without a copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -44,6 +44,7 @@ class Piece:
     message: Any
     arrays: tuple[ArraySpec, ...] = ()
     data: memoryview | None = None
+    area: int | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -91,13 +92,22 @@ def pieces(message: Any, arrays: Sequence[np.ndarray] = ()) -> Iterator[Piece]:
 def _cuts(specs: Sequence[ArraySpec]) -> Iterator[tuple[int, int, int]]:
     """(array, first byte, end) of each chunk, in the order in which they travel."""
     for index, spec in enumerate(specs):
-        size = _size_bytes(spec)
+        size = size_bytes(spec)
         for start in range(0, size, CHUNK_BYTES):
             yield index, start, min(start + CHUNK_BYTES, size)
 
 
-def _size_bytes(spec: ArraySpec) -> int:
+def size_bytes(spec: ArraySpec) -> int:
+    """Raises KeyError for a dtype that the wire does not know."""
     return prod(spec.shape) * DTYPES[spec.dtype].itemsize
+
+
+Take = Callable[[int, Sequence[ArraySpec]], list[np.ndarray]]
+
+
+def not_shared(area: int, specs: Sequence[ArraySpec]) -> list[np.ndarray]:
+    """A `Take` where there is no shared memory. Raises WireError."""
+    raise WireError(Refusal.MALFORMED, f"arrays in area {area} of memory that is not shared")
 
 
 class Assembly:
@@ -105,9 +115,13 @@ class Assembly:
 
     `slot` names the memory for the payload that comes next and changes nothing; `filled` says
     that it has arrived and is right.
+
+    Args:
+        take: gives the arrays that lie in an area of the sender's shared memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, take: Take = not_shared) -> None:
+        self._take = take
         self._open: _Open | None = None
         self._next: _Open | None = None
 
@@ -122,12 +136,19 @@ class Assembly:
         else:
             if self._open is not None:
                 raise WireError(Refusal.MALFORMED, "a message inside another")
-            parcel = _Open(envelope.message, envelope.arrays)
+            parcel = self._opened(envelope)
         self._next = parcel
         announced = envelope.payload.length if envelope.payload else 0
         if announced != parcel.expected_bytes:
             raise WireError(Refusal.LENGTH, f"{announced} for {parcel.expected_bytes} bytes")
         return parcel.memory()
+
+    def _opened(self, envelope: Envelope) -> _Open:
+        check_specs(envelope.arrays)
+        if envelope.area is None:
+            return _Open(envelope.message, envelope.arrays)
+        lent = self._take(envelope.area, envelope.arrays)
+        return _Open(envelope.message, (), lent)
 
     def filled(self) -> Parcel | None:
         """What `slot` asked for is there; returns the parcel when it is whole."""
@@ -138,19 +159,31 @@ class Assembly:
         return None if self._open else Parcel(parcel.message, tuple(parcel.buffers))
 
 
-class _Open:
-    """A parcel under way."""
+def check_specs(specs: Sequence[ArraySpec]) -> None:
+    """Raises WireError for arrays that there can't be."""
+    for spec in specs:
+        if spec.dtype not in DTYPES or any(n < 0 for n in spec.shape):
+            raise WireError(Refusal.MALFORMED, f"an array {spec.dtype}{list(spec.shape)}")
 
-    def __init__(self, message: Any, specs: tuple[ArraySpec, ...]) -> None:
-        for spec in specs:
-            if spec.dtype not in DTYPES or any(n < 0 for n in spec.shape):
-                raise WireError(Refusal.MALFORMED, f"an array {spec.dtype}{list(spec.shape)}")
+
+class _Open:
+    """A parcel under way.
+
+    Args:
+        specs: of the arrays that are to come.
+        lent: those that are there already.
+    """
+
+    def __init__(
+        self, message: Any, specs: tuple[ArraySpec, ...], lent: Sequence[np.ndarray] = ()
+    ) -> None:
         self.message = message
         try:
-            self.buffers = [empty_aligned(spec.shape, DTYPES[spec.dtype]) for spec in specs]
+            made = [empty_aligned(spec.shape, DTYPES[spec.dtype]) for spec in specs]
         except (MemoryError, ValueError) as error:
             raise WireError(Refusal.MALFORMED, f"arrays of that size: {error}") from error
-        self._views = [raw(buffer) for buffer in self.buffers]
+        self.buffers = [*lent, *made]
+        self._views = [raw(buffer) for buffer in made]
         self._cuts = _cuts(specs)
         self.cut = next(self._cuts, None)
 
