@@ -75,7 +75,7 @@ def told(
     began = recorder.clock()
     recorder.arrived_at = arrived_ns or began
     envelopes = list(actor.receive(sender, message, arrays, time.monotonic()))
-    about = type(message).__name__, str(sender), began, recorder.clock(), recorder.arrived_at
+    about = type(message).__name__, sender, began, recorder.clock(), recorder.arrived_at
     recorder.note_message(HANDLE, *about, sum(a.nbytes for a in arrays))
     return envelopes
 
@@ -87,9 +87,8 @@ def posting(recorder: Recorder | None, envelope: Envelope, send: Callable[[], No
         return
     began = recorder.clock()
     send()
-    recorder.sent()
+    about = type(envelope.message).__name__, envelope.to, began, recorder.sent()
     size_bytes = sum(a.nbytes for a in envelope.arrays)
-    about = type(envelope.message).__name__, str(envelope.to), began, recorder.sent_at
     recorder.note_message(POST, *about, 0, size_bytes)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -47,6 +47,10 @@ def _noted(parcel: Parcel) -> Noted:
     return Noted(message.names, rows, message.lost, message.last)
 
 
+def _size_bytes(arrays: Sequence[np.ndarray]) -> int:
+    return sum([a.nbytes for a in arrays])
+
+
 class WorkerNotes:
     """Those of a worker of one plan."""
 
@@ -63,19 +67,16 @@ class WorkerNotes:
         """A step has begun, whose orders were taken then."""
         self._began = taken_ns, self.recorder.clock(), orders
 
-    def came(self, value: m.Value, at_ns: int) -> None:
-        """A value has arrived."""
-        self.log.arrived(value.ordinal, value.transfer, value.microbatch, at_ns)
-
-    def ended(self, link: Link, began_ns: int, arrays: Iterable[np.ndarray]) -> None:
+    def ended(self, link: Link, began_ns: int, arrays: Sequence[np.ndarray]) -> None:
         """The step's results have been handed over. Until the driver's next orders come, there
         is time for the parameters' update, and for handing in."""
-        recorder, size = self.recorder, sum(a.nbytes for a in arrays)
-        recorder.note_message(POST, "Done", DRIVER, began_ns, recorder.clock(), 0, size)
+        recorder = self.recorder
+        done_ns = recorder.clock()
+        recorder.note_message(POST, "Done", DRIVER, began_ns, done_ns, 0, _size_bytes(arrays))
         if self._began is not None:
             taken_ns, done_ns, orders = self._began
-            size = sum(a.nbytes for a in orders.parcel.arrays)
-            recorder.note_message(HANDLE, "Run", DRIVER, taken_ns, done_ns, orders.at_ns, size)
+            about = taken_ns, done_ns, orders.at_ns, _size_bytes(orders.parcel.arrays)
+            recorder.note_message(HANDLE, "Run", DRIVER, *about)
             self._began = None
         self.log.settle()
         hand_in(link, recorder)
@@ -113,10 +114,10 @@ class DriverNotes:
 
     def send_order(self, peer: int, run: m.Run, arrays: Sequence[np.ndarray]) -> None:
         """Hands a step's orders over to a process."""
-        recorder, size = self.recorder, sum(a.nbytes for a in arrays)
+        recorder = self.recorder
         began_ns = recorder.clock()
         self._link.send(peer, run, arrays)
-        about = began_ns, recorder.clock(), 0, size
+        about = began_ns, recorder.clock(), 0, _size_bytes(arrays)
         recorder.note_message(POST, "Run", self._names[peer], *about)
 
     def stepped(self, step: Step, run: int, began_ns: int, answered_ns: Mapping[int, int]) -> None:

@@ -159,7 +159,8 @@ class Service:
 
     def _note_arrival(self, value: m.Value, arrived: Arrived) -> None:
         if self._notes is not None:
-            self._notes.came(value, arrived.at_ns)
+            about = value.ordinal, value.transfer, value.microbatch, arrived.at_ns
+            self._notes.log.arrivals.append(about)
 
     def _build(
         self, make: Callable[[Job, int], Any], ship: m.Ship, arrays: Sequence[np.ndarray]
@@ -198,7 +199,7 @@ class Service:
                 value = m.Value(run.ordinal, state.transfer, state.microbatch)
                 link.send(to, value, [np.asarray(state.value)])
                 if notes is not None:
-                    notes.recorder.sent()
+                    notes.log.sent(time.monotonic_ns())
             else:
                 self.progress.moved(waiting=state)
                 self._wait_for_value(link, run.ordinal)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from dbgraph.kernels.segment import Structure, accumulating, compiled, structure_of
 from dbgraph.plan.plan import Leaf, Plan
 from dbgraph.plan.program import Run, Segment, Update
+from dbgraph.trace.program import sent_at_once
 from dbgraph.worker import Worker
 
 
@@ -47,6 +48,7 @@ class LoadedPlan:
         self.clocks = tuple(
             n.name for n in plan.graph if n.op == "clock" and n.partition == partition
         )
+        self.sent_at_once = sent_at_once(self.worker.program, plan.transfers)
         self.gradients = self._gradient_values()
         self.segments = tuple(self._compiled(s) for s in self.worker.program.segments)
 

@@ -119,14 +119,18 @@ class Machine:
     def advance(self) -> Event:
         """Executes instructions until something outside is needed."""
         worker, log = self._current.worker, self.log
-        if log is not None:
-            log.resumed()
         with self._context():
             while True:
                 action = worker.next()
                 if isinstance(action, Outgoing | Waiting | Finished):
-                    if log is not None:
-                        _note_stop(action, worker.position, log)
+                    if log is None:
+                        return action
+                    if isinstance(action, Outgoing):
+                        log.sends(worker.position, action.value)
+                    elif isinstance(action, Waiting):
+                        log.waits(worker.position)
+                    else:
+                        log.ends(worker.position)
                     return action
                 if log is None:
                     self._execute(action)
@@ -201,15 +205,21 @@ class Machine:
         worker, done = self._current.worker, self._done
         first, came = worker.position, log.begins()
         self._execute(action)
-        made: Any = None
+        if first in self._current.sent_at_once:
+            log.launched_to_send(came, first)
+        else:
+            log.launched(came, first, worker.position, self._made(action, self._done > done))
+
+    def _made(self, action: Run | Update, updated: bool) -> Any:
+        """An array that is there when the action has ended; None where it makes none."""
+        if updated:
+            return next(iter(self._model.arrays.values()), None)
         if isinstance(action, Run):
-            for name in worker.program.segments[action.segment].outputs:
-                made = worker.values.get((name, action.microbatch))
-                if made is not None:
-                    break
-        if made is None and self._done > done:
-            made = next(iter(self._model.arrays.values()), None)
-        log.launched(came, first, worker.position, made)
+            values = self._current.worker.values
+            for name in self._current.worker.program.segments[action.segment].outputs:
+                if (found := values.get((name, action.microbatch))) is not None:
+                    return found
+        return None
 
     def read(self, step: Step) -> dict[str, np.ndarray]:
         """What `begin` feeds a step that is not fed: its examples, from the machine's source.
@@ -247,15 +257,6 @@ class Machine:
                         f"the plans of a job must place parameters alike; partition "
                         f"{self.partition} holds {leaf.of}[{leaf.region}] in one only"
                     )
-
-
-def _note_stop(event: Event, position: int, log: ProgramLog) -> None:
-    if isinstance(event, Outgoing):
-        log.sends(position, event.value)
-    elif isinstance(event, Waiting):
-        log.waits(position)
-    else:
-        log.ends(position)
 
 
 def _is_wide(plan: Plan) -> bool:

@@ -108,9 +108,7 @@ class Model:
         assert self._run_and_update is not None
         loaded, code = self.loaded, self.loaded.segments[segment]
         made = {name for name, _ in self._wiring.gradients}
-        values = [
-            loaded.worker.values[name, 0] for name in code.inputs if name not in self._key
-        ]
+        values = [loaded.worker.values[name, 0] for name in code.inputs if name not in self._key]
         gradients = {
             key: loaded.gradient(leaf) for leaf, key in self._key.items() if key not in made
         }

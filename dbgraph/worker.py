@@ -132,7 +132,6 @@ class Worker:
             self.values.pop(key, None)
         self.position += 1
 
-
     def _last_reads(self) -> Mapping[int, tuple[Key, ...]]:
         """position → the values that nothing reads after it; results live to the end."""
         last: dict[Key, int] = {}

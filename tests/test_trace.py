@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,11 +16,13 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace as PerfettoT
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TrackEvent
 from zmq_tools import toy_plan
 
-from dbgraph.cluster import Cluster
+from dbgraph.cluster import Cluster, Link
 from dbgraph.errors import PlanError, UsageError
+from dbgraph.ir.types import TensorType
 from dbgraph.plan.plan import Plan
-from dbgraph.plan.program import Recv, Run, Send, Update
+from dbgraph.plan.program import Program, Recv, Run, Segment, Send, Transfer, Update
 from dbgraph.plan.text import save_plan
+from dbgraph.simulate.work import work_of
 from dbgraph.trace.against import compare
 from dbgraph.trace.assemble import assemble
 from dbgraph.trace.clock import Sample, align
@@ -26,8 +30,9 @@ from dbgraph.trace.collect import Collector
 from dbgraph.trace.events import HANDLE, KINDS, MOST_ROWS, POST, Recorder, Row, run_number
 from dbgraph.trace.model import Clock, Event, PlanMark, Process, Trace, in_order
 from dbgraph.trace.pftrace import open_trace, parse_trace, pieces, save_trace
-from dbgraph.trace.program import ProgramLog
+from dbgraph.trace.program import ProgramLog, sent_at_once
 from dbgraph.trace.recording import Recording
+from dbgraph.trace.served import compare_servers
 from dbgraph.trace.timeline import timeline
 
 # --- clocks ---
@@ -134,7 +139,6 @@ def test_a_run_lasts_until_its_values_are_there() -> None:
     log = ProgramLog(recorder)
     recorder.begin(1, "train")
     log.begin((Run(0), Send(0), Recv(1), Run(1), Update()))
-    log.resumed()
     came = clock()
     value = _Computed(clock, 1000)
     log.launched(came, 0, 1, value)
@@ -142,11 +146,9 @@ def test_a_run_lasts_until_its_values_are_there() -> None:
     clock.now = 1500
     recorder.sent()
     clock.now = 1600
-    log.resumed()
     log.waits(2)
     clock.now = 3000
     log.arrived(1, 1, 0, 2900)
-    log.resumed()
     log.launched(clock(), 3, 5, _Computed(clock, 4000))
     log.ends(5)
     log.look()
@@ -169,13 +171,11 @@ def test_instructions_follow_each_other() -> None:
     log = ProgramLog(recorder)
     recorder.begin(7, "train")
     log.begin((Run(0), Recv(0), Run(1), Send(1)))
-    log.resumed()
     log.launched(clock(), 0, 1, _Computed(clock, 500))
     log.arrived(7, 0, 0, 5)  # while it computes
     log.launched(clock(), 2, 3, _Computed(clock, 900))
     log.sends(4, _Computed(clock, 900))
     recorder.sent()
-    log.resumed()
     log.ends(4)
     rows = _rows(recorder)
     assert [KINDS[row.kind] for row in rows] == ["run", "receive", "run", "send"]
@@ -183,6 +183,40 @@ def test_instructions_follow_each_other() -> None:
     assert {row.run for row in rows} == {7}
     assert rows[1].arrived == 5
     assert rows[2].stop >= 900
+
+
+def test_a_run_whose_value_is_sent_at_once_lasts_until_that_is_there() -> None:
+    segments = (Segment(("a",), (), ("a",)), Segment(("b", "c"), (), ("b", "c")))
+    transfers = [Transfer(i, name, "r", 0, 1, TensorType((1,))) for i, name in enumerate("acx")]
+    instructions = (Run(0), Send(0), Run(1), Send(1), Run(0), Send(2), Run(1), Recv(0))
+    found = sent_at_once(Program(0, segments, instructions), transfers)
+    assert found == {0, 2}  # "x" is of no segment, and after a RECV nothing is shown
+    clock = _Clock()
+    log = ProgramLog(recorder := Recorder(clock))
+    recorder.begin(1, "train")
+    log.begin(instructions[:2])
+    log.launched_to_send(clock(), 0)
+    log.sends(2, _Computed(clock, 700))
+    log.sent(800)
+    log.ends(2)
+    run, send = _rows(recorder)
+    assert run.stop in range(700, 710)
+    assert (send.start, send.stop) == (run.stop, 800)
+
+
+def test_values_that_come_before_their_run_begins_are_known_there() -> None:
+    recorder = Recorder(_Clock())
+    log = ProgramLog(recorder)
+    recorder.begin(5, "train")
+    log.begin((Recv(0),))
+    log.arrived(6, 0, 0, 40)
+    log.arrived(4, 0, 0, 41)  # of a run that was called off
+    log.ends(1)
+    assert [row.arrived for row in _rows(recorder)] == [0]
+    recorder.begin(6, "train")
+    log.begin((Recv(0),))
+    log.ends(1)
+    assert [(row.run, row.arrived) for row in _rows(recorder)] == [(6, 40)]
 
 
 def test_a_recorder_that_nobody_takes_from_drops_the_older_half() -> None:
@@ -384,6 +418,10 @@ def test_commands_say_what_is_wrong_with_a_trace(cli: Cli, tmp_path: Path) -> No
     code, _, said = cli("simulate", str(plan), "--against", str(bad))
     assert code == 2
     assert "no Perfetto trace" in said
+    bad.write_bytes(b"")
+    code, _, said = cli("simulate", str(plan), "--against", str(bad))
+    assert code == 2
+    assert "it is empty" in said
     save_trace(_two(), bad)
     code, _, said = cli("simulate", str(plan), "--against", str(bad))
     assert code == 3
@@ -393,6 +431,61 @@ def test_commands_say_what_is_wrong_with_a_trace(cli: Cli, tmp_path: Path) -> No
 def test_where_no_trace_can_be_written_is_said_before_the_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no folder"):
         Recording(tmp_path / "none" / "x.pftrace", {}, "zmq", print)
+    with pytest.raises(UsageError, match="it is a folder"):
+        Recording(tmp_path, {}, "zmq", print)
+    with pytest.raises(UsageError, match="name too long"):
+        Recording(tmp_path / ("x" * 300), {}, "zmq", print)
+    Recording(tmp_path / "x.pftrace", {}, "zmq", print)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trace_goes_into_a_pipe_and_behind_a_link(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    save_trace(_two(), pipe)
+    assert parse_trace(os.read(reader, 1 << 16)) == _two()
+    os.close(reader)
+    link.symlink_to(tmp_path / "real")
+    save_trace(_two(), link)
+    assert link.is_symlink()
+    assert open_trace(tmp_path / "real") == _two()
+
+
+def test_traffic_with_shards_stands_beside_its_forecast() -> None:
+    plan, machine = _toy(), "replica 0, partition 1"
+    work = work_of(plan.graph, plan.transfers, plan.programs, Cluster.equal(2))
+    posted, dealt = (
+        [_about(kind, "shard 1" if kind == "post" else machine, k) for k in range(3)]
+        for kind in ("post", "handle")
+    )
+    trace = Trace(
+        "zmq", {}, (Process(machine, events=tuple(posted)), Process("shard 1", events=tuple(dealt)))
+    )
+    found = compare_servers(work, trace)
+    (gap,) = found.gaps
+    assert (gap.partition, gap.shard, gap.size_bytes, gap.messages) == (1, 1, 1_000_000, 3)
+    assert gap.measured_s == pytest.approx(200e-9)
+    assert found.dealing_s == pytest.approx(50e-9)
+    fast = replace(Cluster.equal(2), link=Link(bytes_s=1e9))
+    slow = replace(Cluster.equal(2), link=Link(bytes_s=1e6))
+    times = [
+        compare_servers(work_of(plan.graph, plan.transfers, plan.programs, c), trace).gaps[0]
+        for c in (fast, slow)
+    ]
+    assert times[0].forecast_s == pytest.approx(1e-3, rel=0.6)
+    assert times[1].forecast_s == pytest.approx(1.0, rel=0.6)
+    assert compare_servers(work, _two()).gaps == ()
+
+
+def _about(kind: str, peer: str, k: int) -> Event:
+    """The end of a push that takes 200 ns, and then 50 ns to deal with."""
+    start, stop, arrived = (0, 100, None) if kind == "post" else (220, 270, 200)
+    at = 1000 * k
+    came = None if arrived is None else at + arrived
+    return Event(
+        kind, "Push", at + start, at + stop, came, number=k + 1, peer=peer, size_bytes=10**6
+    )
 
 
 def test_messages_are_counted_alike_on_both_sides() -> None:

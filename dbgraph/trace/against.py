@@ -2,7 +2,8 @@
 
 What was measured is the median over the steps of a trace, of those replicas that ran the plan;
 the first steps, which compile, are left out. A machine's wait is all that its RECVs take: the
-wait for values, and their handling.
+wait for values, and their handling. Traffic with a parameter server goes on beside the steps, and
+stands beside them (`served`).
 """
 
 from __future__ import annotations
@@ -18,42 +19,15 @@ from dbgraph.plan.plan import Plan
 from dbgraph.plan.program import Program, Recv, Run, Send, Update
 from dbgraph.profile import Profile
 from dbgraph.simulate.engine import Engine
-from dbgraph.simulate.lines import Lines
 from dbgraph.simulate.summary import Summary
-from dbgraph.simulate.trace import Trace as SimulatedTrace
-from dbgraph.simulate.work import work_of
+from dbgraph.simulate.work import Work, work_of
+from dbgraph.trace.gap import Gap, worst_first
+from dbgraph.trace.launches import Launches
 from dbgraph.trace.model import Event, Trace
+from dbgraph.trace.served import Served, compare_servers
 from dbgraph.trace.words import PlanWords, mark_of, partition_of
 
 _COMPILES = 2.0  # a first step that takes so many times the median of those after it
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A forecast and a measurement.
-
-    Attributes:
-        name: what people read, such as "hidden1, hidden2".
-        partition: of a segment, or of a machine; None for others.
-        link: (from, to), of a link; None for others.
-        segment: its number; None for others.
-        size_bytes, messages: in a step, over a link.
-        measured_s: the median over the steps.
-    """
-
-    name: str
-    forecast_s: float
-    measured_s: float
-    partition: int | None = None
-    link: tuple[int, int] | None = None
-    segment: int | None = None
-    size_bytes: int = 0
-    messages: int = 0
-
-    @property
-    def off_s(self) -> float:
-        """How much longer it took than was forecast."""
-        return self.measured_s - self.forecast_s
 
 
 @dataclass(frozen=True)
@@ -65,6 +39,7 @@ class Comparison:
     steps: how many were measured, over all replicas.
     left_out: how many were not, since they compile.
     replicas: how many ran the plan.
+    served: their traffic with the parameter server.
     """
 
     step: Gap
@@ -74,6 +49,7 @@ class Comparison:
     steps: int
     left_out: int
     replicas: int
+    served: Served
 
 
 def compare(
@@ -83,7 +59,10 @@ def compare(
     steps of this one."""
     name = _check(plan, trace)
     steps, left_out, replicas = _measured(plan, trace, name)
-    forecast = _forecast(plan, cluster, profile)
+    work = work_of(
+        plan.graph, plan.transfers, plan.programs, cluster.first(plan.partitions), profile
+    )
+    forecast = _forecast(plan, work)
     median_of = _medians(steps)
 
     def gap(key: _Key, text: str, **more: object) -> Gap:
@@ -112,21 +91,18 @@ def compare(
         machines.append((compute, send, wait))
     return Comparison(
         step=gap(("step", 0, 0), "step"),
-        segments=_worst_first(segments),
-        links=_worst_first(links),
+        segments=worst_first(segments),
+        links=worst_first(links),
         machines=tuple(machines),
         steps=len(steps),
         left_out=left_out,
         replicas=replicas,
+        served=compare_servers(work, trace),
     )
 
 
 _Key = tuple[str, int, int]
 _Seconds = Mapping[_Key, float]
-
-
-def _worst_first(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
-    return tuple(sorted(gaps, key=lambda gap: -abs(gap.off_s)))
 
 
 def _check(plan: Plan, trace: Trace) -> str:
@@ -280,42 +256,26 @@ _KIND = {"run": "compute", "update": "compute", "send": "send", "receive": "wait
 # --- forecast ---
 
 
-class _Launches(SimulatedTrace):
-    """Notes when each message was handed over, too."""
-
-    def __init__(self, machines: int) -> None:
-        super().__init__(machines)
-        self.launched_s: dict[int, float] = {}
-
-    def entered(self, lines: Lines, key: int, ready_s: float, begin_s: float) -> None:
-        self.launched_s.setdefault(key, ready_s)
-        super().entered(lines, key, ready_s, begin_s)
-
-
-def _forecast(plan: Plan, cluster: Cluster, profile: Profile | None) -> _Seconds:
+def _forecast(plan: Plan, work: Work) -> _Seconds:
     programs = plan.programs
-    work = work_of(plan.graph, plan.transfers, programs, cluster.first(len(programs)), profile)
-    trace = _Launches(len(programs))
+    trace = Launches(len(programs))
     engine = Engine(work, trace)
     engine.run()
     summary = Summary(engine, len(programs))
     found: dict[_Key, float] = defaultdict(float)
     found["step", 0, 0] = summary.step_s
-    began_s = dict(trace.launched_s)
     for span in summary.timeline(trace):
         p, instructions = span.machine, programs[span.machine].instructions
         instruction = None if span.instruction is None else instructions[span.instruction]
         if isinstance(instruction, Send):
             found["send", p, 0] += span.seconds
-            key = instruction.transfer * engine.microbatches + instruction.microbatch
-            began_s[key] = span.start_s
         elif isinstance(instruction, Recv):
             found["wait", p, 0] += span.seconds
         elif isinstance(instruction, Run | Update):
             found["compute", p, 0] += span.seconds
             found[_part(plan, programs[p], instruction, p)] += span.seconds
-    for key, start_s in began_s.items():
-        t = plan.transfers[key // engine.microbatches]
+    for (transfer, microbatch), start_s in trace.began_s.items():
+        t, key = plan.transfers[transfer], transfer * engine.microbatches + microbatch
         found["link", t.source, t.to] += engine.lines.arrival_s[key] - start_s
     return found
 

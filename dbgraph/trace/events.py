@@ -92,18 +92,26 @@ class ProgramRows(Protocol):
 
     held: int
 
+    def sent(self, now: int) -> None: ...
+
     def drop_older_half(self) -> int: ...
 
     def take(self) -> array[int]: ...
 
 
+Note = tuple[int, str, int, int, int, int, int, object, int]
+"""As a `Row` without its microbatch, before its names and messages have numbers."""
+
+
 class Recorder:
     """One thread's notes. Who has none notes nothing, at the cost of looking.
 
+    What is noted is kept as it comes, and becomes rows when those are taken: a process that notes
+    something has others waiting for it.
+
     Attributes:
-        rows: what was noted since the last time, each a `Row` or the numbers of one.
+        notes: what was noted since the last time.
         arrived_at: when the last byte of the message was there that is dealt with now.
-        sent_at: when something was handed over last.
         program: has more rows, of the program that this thread runs; None where it runs none.
 
     Args:
@@ -113,13 +121,13 @@ class Recorder:
     def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self.clock = clock
         self.run = self.plan = 0
-        self.arrived_at = self.sent_at = 0
-        self.rows: list[tuple[int, ...]] = []
+        self.arrived_at = 0
+        self.notes: list[Note] = []
         self.program: ProgramRows | None = None
         self._names: dict[str, int] = {"": 0}
         self._told = self._lost = 0
         self._taken_ns = clock()
-        self._counts: Counter[tuple[int, str]] = Counter()
+        self._counts: Counter[tuple[int, int]] = Counter()
 
     def begin(self, run: int, plan: str) -> None:
         """A run of a plan's program begins.
@@ -127,70 +135,81 @@ class Recorder:
         Args:
             run: its number, alike on all partitions that run it together; over 0.
         """
-        self.run, self.plan = run, self.name(plan)
-        self._check_room()
-
-    def name(self, text: str) -> int:
-        """The index of a name."""
-        return self._names.setdefault(text, len(self._names))
+        self.run, self.plan = run, self._names.get(plan) or self._name(plan)
+        program = self.program
+        if program is not None and program.held + len(self.notes) >= MOST_ROWS:
+            self._drop_older_half()
 
     def note_message(
         self,
         kind: int,
         name: str,
-        peer: str,
+        peer: object,
         start: int,
         stop: int,
         arrived: int = 0,
         size_bytes: int = 0,
     ) -> None:
-        """A message that was handed over (POST) or dealt with (HANDLE)."""
-        number = self.count(kind, peer)
-        about = number, 0, self.name(peer), size_bytes
-        self.rows.append((kind, self.name(name), start, stop, arrived, 0, *about))
-        self._check_room()
+        """A message that was handed over (POST) or dealt with (HANDLE).
+
+        Args:
+            peer: has its name as its text.
+        """
+        self.notes.append((kind, name, start, stop, arrived, 0, 0, peer, size_bytes))
+        if len(self.notes) >= MOST_ROWS:
+            self._drop_older_half()
 
     def note_order(self, plan: str, run: int, number: int, start: int) -> None:
         """A step of a plan has ended, that was ordered then."""
-        about = run, number, 0, 0, 0
-        self.rows.append((ORDER, self.name(plan), start, self.clock(), 0, *about))
-        self._check_room()
+        self.notes.append((ORDER, plan, start, self.clock(), 0, run, number, "", 0))
 
-    def count(self, kind: int, peer: str) -> int:
+    def sent(self) -> int:
+        """Something was handed over now. Returns the time."""
+        now = self.clock()
+        if self.program is not None:
+            self.program.sent(now)
+        return now
+
+    @property
+    def is_due(self) -> bool:
+        """Whether somebody should take the rows."""
+        held = len(self.notes) + (self.program.held if self.program is not None else 0)
+        return held >= TAKE_ROWS or (held > 0 and self.clock() - self._taken_ns >= TAKE_NS)
+
+    def take(self, *, last: bool = False) -> Noted:
+        """What was noted since the last time."""
+        notes, self.notes = self.notes, []
+        numbers = array("q", chain.from_iterable(map(self._row, notes)))
+        if self.program is not None:
+            numbers += self.program.take()
+        names = tuple(list(self._names)[self._told :])
+        found = Noted(names, numbers, self._lost, last)
+        self._told, self._lost, self._taken_ns = len(self._names), 0, self.clock()
+        return found
+
+    def _row(self, note: Note) -> tuple[int, ...]:
+        kind, name, start, stop, arrived, run, number, peer, size_bytes = note
+        who = self._name(str(peer))
+        if kind != ORDER:
+            number = self._count(kind, who)
+        return kind, self._name(name), start, stop, arrived, run, number, 0, who, size_bytes
+
+    def _name(self, text: str) -> int:
+        """The index of a name."""
+        return self._names.setdefault(text, len(self._names))
+
+    def _count(self, kind: int, peer: int) -> int:
         """From 1 the number of a message to (POST) or from (HANDLE) a peer. Both sides count
         alike, since messages arrive in order, and exactly once."""
         found = self._counts[kind, peer] = self._counts[kind, peer] + 1
         return found
 
-    def sent(self) -> None:
-        """Something was handed over now."""
-        self.sent_at = self.clock()
-
-    @property
-    def is_due(self) -> bool:
-        """Whether somebody should take the rows."""
-        held = self._held
-        return held >= TAKE_ROWS or (held > 0 and self.clock() - self._taken_ns >= TAKE_NS)
-
-    def take(self, *, last: bool = False) -> Noted:
-        """What was noted since the last time."""
-        rows, self.rows = self.rows, []
-        names = tuple(list(self._names)[self._told :])
-        numbers = array("q", chain.from_iterable(rows))
+    def _drop_older_half(self) -> None:
+        """For lack of room."""
+        gone = self.notes[: len(self.notes) // 2]
+        for note in gone:
+            self._row(note)  # messages are counted all the same
+        del self.notes[: len(gone)]
+        self._lost += len(gone)
         if self.program is not None:
-            numbers += self.program.take()
-        found = Noted(names, numbers, self._lost, last)
-        self._told, self._lost, self._taken_ns = len(self._names), 0, self.clock()
-        return found
-
-    @property
-    def _held(self) -> int:
-        return len(self.rows) + (self.program.held if self.program is not None else 0)
-
-    def _check_room(self) -> None:
-        if self._held >= MOST_ROWS:
-            gone = len(self.rows) // 2
-            del self.rows[:gone]
-            self._lost += gone
-            if self.program is not None:
-                self._lost += self.program.drop_older_half()
+            self._lost += self.program.drop_older_half()

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from dbgraph.show.columns import columns
-from dbgraph.trace.against import Comparison, Gap
+from dbgraph.trace.against import Comparison
+from dbgraph.trace.gap import Gap
 from dbgraph.trace.model import Trace
 from dbgraph.units import bytes_, seconds
 
@@ -18,8 +19,12 @@ def comparison_page(found: Comparison, trace: Trace) -> str:
     parts = [
         _table("segment", found.segments, _segment_cells, ("partition",)),
         _table("link", found.links, _link_cells, ("messages", "bytes")),
+        _table(
+            "parameter server message", found.served.gaps, _link_cells, ("count", "bytes of one")
+        ),
         _machines(found),
         _verdict(found, trace),
+        _served(found),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -50,6 +55,18 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
             {"partition": gaps[0].partition, **{g.name: _figures(g) for g in gaps}}
             for gaps in found.machines
         ],
+        "servers": [
+            {
+                "partition": g.partition,
+                "shard": g.shard,
+                "name": g.name,
+                "bytes": g.size_bytes,
+                "messages": g.messages,
+                **_figures(g),
+            }
+            for g in found.served.gaps
+        ],
+        "dealing_s": found.served.dealing_s,
     }
 
 
@@ -107,4 +124,16 @@ def _verdict(found: Comparison, trace: Trace) -> str:
         f"step: forecast {forecast}, measured {measured}, {off}{times}\n"
         f"medians of {found.steps} steps{of}; the first {found.left_out}, which compile, are "
         f"left out; {trace.note}"
+    )
+
+
+def _served(found: Comparison) -> str:
+    """What is said of the traffic with the parameter server; "" where there is none."""
+    if not found.served.gaps:
+        return ""
+    dealing = seconds(found.served.dealing_s)
+    return (
+        "pushes to shards and fetches from them go on beside the steps: they are in no step's "
+        f"time\nabove; each is one message, from hand-over to arrival. A shard's work on a push, "
+        f"{dealing} as\nmeasured, is in no forecast; nor are the other replicas' messages"
     )

@@ -62,8 +62,12 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 def save_trace(trace: Trace, path: str | os.PathLike[str]) -> None:
-    """Writes the file whole or not at all. Raises OSError."""
-    target = Path(path)
+    """Writes the file whole or not at all; a device or a pipe directly. Raises OSError."""
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        with target.open("wb") as file:
+            file.writelines(pieces(trace))
+        return
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with partial.open("wb") as file:
@@ -226,6 +230,8 @@ def open_trace(path: str | os.PathLike[str]) -> Trace:
 
 def parse_trace(data: bytes) -> Trace:
     """The inverse of `pieces`. Raises UsageError."""
+    if not data:
+        raise _not_whole("it is no trace: it is empty")
     try:
         packets = PerfettoTrace.FromString(data).packet
     except DecodeError:

@@ -3,10 +3,10 @@
 JAX returns before it has computed, so that a RUN ends later than its call. To wait for it at once
 would take from a machine what it does meanwhile. So it is looked at where the program waits
 anyway: before a SEND, before a value that is not there, at the end of a step. A RUN lasts from its
-call, or the end of the RUN before it, until it is first seen that nothing computes any more. A
-RECV lasts from when the program comes to it until it passes it; a SEND until what it sends was
-handed over. What stands on one program's lane does not overlap: an instruction begins when the one
-before it has ended.
+call, or the end of the RUN before it, until it is first seen that nothing computes any more; one
+whose value is sent at once, until that value is there. A RECV lasts from when the program comes to
+it until it passes it; a SEND until what it sends was handed over. What stands on one program's lane
+does not overlap: an instruction begins when the one before it has ended.
 
 While a program runs, times are noted and nothing else: they become rows when those are taken.
 """
@@ -16,13 +16,16 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
 
-from dbgraph.plan.program import Instruction, Recv, Run, Send
+from dbgraph.plan.program import Instruction, Program, Recv, Run, Send, Transfer
 from dbgraph.trace.events import RECEIVE, RUN, SEND, UPDATE, WIDTH, Recorder
+
+Arrival = tuple[int, int, int, int]
+"""Of a value: its run, its transfer, its microbatch, and when its last byte was there."""
 
 _CAME, _STOP, _ARRIVED = range(3)
 _TIMES = 3  # of each instruction, as in `Row`
@@ -71,6 +74,18 @@ class _Played:
     known: int = 0
 
 
+def sent_at_once(program: Program, transfers: Sequence[Transfer]) -> frozenset[int]:
+    """The places of the RUNs of which the next instruction sends a value."""
+    return frozenset(
+        place
+        for place, (one, after) in enumerate(pairwise(program.instructions))
+        if isinstance(one, Run)
+        and isinstance(after, Send)
+        and one.microbatch == after.microbatch
+        and transfers[after.transfer].value in program.segments[one.segment].outputs
+    )
+
+
 def _is_there(made: Any) -> bool:
     return made is None or made.is_deleted() or bool(made.is_ready())
 
@@ -80,24 +95,26 @@ class ProgramLog:
 
     Attributes:
         held: how many rows there are to take, at most.
+        arrivals: of values, perhaps of runs that have not begun here, since the last time.
     """
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         recorder.program = self
         self.held = 0
+        self._clock = recorder.clock
         self._scores: dict[int, _Score] = {}
         self._played: list[_Played] = []
         self._now = _Played(_Score(()), 0, 0, [])
         self._times: list[int] = []
-        self._passed = self._came = self._ended = 0
+        self._passed = self._ended = 0
         self._open: list[tuple[_Played, int, Any]] = []  # what computes, and what it makes
         self._sending = -1
-        self._early: dict[tuple[int, int, int], int] = {}
+        self._shown = -1  # the place of a RUN that the next SEND will show to have ended
+        self.arrivals: list[Arrival] = []
 
     def begin(self, instructions: Sequence[Instruction]) -> None:
         """A run begins; `Recorder.begin` has said which."""
-        self.settle()
         self._now.known = self._known
         recorder, score = self.recorder, self._scores.get(id(instructions))
         if score is None:
@@ -106,61 +123,54 @@ class ProgramLog:
         self._now = _Played(score, recorder.plan, recorder.run, self._times)
         self._played.append(self._now)
         self.held += len(instructions)
-        self._passed = self._came = 0
-        self._sending = -1
-        if self._early:
-            early, self._early = self._early, {}
-            for (run, transfer, microbatch), at in early.items():
-                if run >= recorder.run:  # others were called off
-                    self.arrived(run, transfer, microbatch, at)
+        self._passed, self._sending, self._shown = 0, -1, -1
 
     def arrived(self, run: int, transfer: int, microbatch: int, at: int = 0) -> None:
         """When the last byte of a value was there, perhaps of a run that has not begun here;
         0: just now."""
-        now = self._now
-        place = now.score.receives.get((transfer, microbatch)) if run == now.run else None
-        if place is not None:
-            self._times[_TIMES * place + _ARRIVED] = at or self.recorder.clock()
-        else:
-            self._early[run, transfer, microbatch] = at or self.recorder.clock()
-
-    def resumed(self) -> None:
-        """The machine goes on: at the beginning, after a SEND, or since a value has come."""
-        if self._sending >= 0:
-            self._came = now = self.recorder.clock()
-            self._times[_TIMES * self._sending + _STOP] = min(now, self.recorder.sent_at or now)
-            self._sending = -1
-        elif not self._came:
-            self._came = self.recorder.clock()
+        self.arrivals.append((run, transfer, microbatch, at or self._clock()))
 
     def sends(self, position: int, value: Any) -> None:
         """It has come past a SEND, of a value that has to be there for it."""
-        place = position - 1
-        if self._passed < place:
-            self._receives(place, self.recorder.clock())
-        if self._open and hasattr(value, "block_until_ready"):
+        if (self._open or self._shown >= 0) and hasattr(value, "block_until_ready"):
             value.block_until_ready()
-            self.look()
-        self._times[_TIMES * place] = self.recorder.clock()
+        now, place = self._clock(), position - 1
+        if self._shown >= 0:
+            self._times[_TIMES * self._shown + _STOP] = now
+            self._shown = -1
+        if self._open:
+            self._look(now)
+        if self._passed < place:
+            self._passes(place, now)
+        self._times[_TIMES * place] = now
         self._sending, self._passed = place, position
+
+    def sent(self, now: int) -> None:
+        """Something was handed over: the value of the last SEND, if nothing followed it."""
+        if self._sending >= 0:
+            self._times[_TIMES * self._sending + _STOP] = now
 
     def waits(self, position: int) -> None:
         """It waits for the value of the RECV there."""
+        now, self._sending = self._clock(), -1
         if self._passed < position:
-            self._receives(position, self.recorder.clock())
+            self._passes(position, now)
+        self._times[_TIMES * position] = self._times[_TIMES * position] or now
         if self._open:
             self.settle()
 
     def ends(self, position: int) -> None:
         """It has come to the program's end; what it has begun may go on."""
+        self._sending = -1
         if self._passed < position:
-            self._receives(position, self.recorder.clock())
+            self._passes(position, self._clock())
 
     def begins(self) -> int:
         """It is about to begin a RUN or an UPDATE. Returns the time."""
+        now = self._clock()
         if self._open:
-            self.look()
-        return self.recorder.clock()
+            self._look(now)
+        return now
 
     def launched(self, came: int, first: int, position: int, made: Any) -> None:
         """All from `first`, to which it came then, to `position` was begun: a RUN, an UPDATE, or
@@ -170,11 +180,18 @@ class ProgramLog:
             made: a JAX array that is there when it has ended; None where it has.
         """
         if self._passed < first:
-            self._receives(first, came)
-        for place in range(first, position):
-            self._times[_TIMES * place] = came
-            self._open.append((self._now, place, made))
-        self._passed, self._came = position, self.recorder.clock()
+            self._passes(first, came)
+        self._times[_TIMES * first] = came
+        self._open.append((self._now, first, made))
+        self._passed, self._sending = position, -1
+
+    def launched_to_send(self, came: int, place: int) -> None:
+        """As `launched`, a RUN whose next instruction is a SEND of what it makes (`sent_at_once`):
+        that will show when it has ended."""
+        if self._passed < place:
+            self._passes(place, came)
+        self._times[_TIMES * place] = came
+        self._passed, self._sending, self._shown = place + 1, -1, place
 
     def settle(self) -> None:
         """Waits for all that was begun."""
@@ -182,31 +199,35 @@ class ProgramLog:
             made = self._open[0][2]
             if made is not None and not made.is_deleted():
                 made.block_until_ready()
-            self.look()
+            self._look(self._clock())
 
     def look(self) -> None:
         """What of it has ended; waits for nothing."""
+        if self._open:
+            self._look(self._clock())
+
+    def _look(self, now: int) -> None:
         open_ = self._open
-        if open_ and _is_there(open_[-1][2]):
+        if _is_there(open_[-1][2]):
             ended = len(open_)  # computations end in the order in which they were begun
         else:
             ended = next((i for i, (*_, made) in enumerate(open_) if not _is_there(made)), 0)
         for played, place, _ in open_[:ended]:
-            played.times[_TIMES * place + _STOP] = self.recorder.clock()
+            played.times[_TIMES * place + _STOP] = now
         del open_[:ended]
 
-    def _receives(self, position: int, now: int) -> None:
-        """The RECVs up to there were passed; the first took all the time."""
-        times = self._times
-        for place in range(self._passed, position):
-            times[_TIMES * place], times[_TIMES * place + _STOP] = self._came, now
-            self._came = now
+    def _passes(self, position: int, now: int) -> None:
+        """The RECVs up to there; the first took all the time."""
+        first = _TIMES * self._passed
+        self._times[first] = self._times[first] or now
+        self._times[first + _STOP] = now
         self._passed = position
 
     # For the recorder
 
     def drop_older_half(self) -> int:
         """For lack of room. Returns how many rows that were."""
+        self._place_arrivals()
         gone = self._played[: len(self._played) // 2]
         del self._played[: len(gone)]
         self.held -= sum(len(played.score.about) for played in gone)
@@ -214,6 +235,7 @@ class ProgramLog:
 
     def take(self) -> array[int]:
         """What is known and was not taken yet; see `Noted.rows`."""
+        self._place_arrivals()
         self._now.known = self._known
         open_played, place = self._open[0][:2] if self._open else (None, 0)
         whole, limits = [], []
@@ -232,6 +254,19 @@ class ProgramLog:
         del self._played[: max(len(whole) - 1, 0)]
         self.held = sum(len(played.score.about) - played.told for played in self._played)
         return found
+
+    def _place_arrivals(self) -> None:
+        """Beside their RECVs; those of runs that have not begun here wait on."""
+        arrivals, self.arrivals = self.arrivals, []
+        played = {one.run: one for one in self._played}
+        for arrival in arrivals:
+            run, transfer, microbatch, at = arrival
+            if (one := played.get(run)) is not None:
+                place = one.score.receives.get((transfer, microbatch))
+                if place is not None:
+                    one.times[_TIMES * place + _ARRIVED] = at
+            elif run > self._now.run:  # others were called off
+                self.arrivals.append(arrival)
 
     @property
     def _known(self) -> int:

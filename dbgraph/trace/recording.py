@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from dbgraph.errors import RunError, UsageError
 from dbgraph.plan.plan import Plan
@@ -66,12 +67,19 @@ class Recording:
 
 def check_target(path: Target) -> None:
     """Before any work is done: whether a file can be made there. Raises UsageError."""
-    target = Path(path)
-    if target.is_dir():
+    target = os.path.realpath(path)
+    folder = os.fspath(Path(path).parent)
+    if os.path.isdir(target):
         raise UsageError(f"can't write {os.fspath(path)!r}: it is a folder")
-    if not target.parent.is_dir():
-        folder = os.fspath(target.parent)
+    if not os.path.isdir(folder):
         raise UsageError(f"can't write {os.fspath(path)!r}: there is no folder {folder!r}")
+    if os.path.exists(target) and not os.path.isfile(target):
+        return  # a device, or a pipe
+    try:  # the file system alone knows
+        NamedTemporaryFile(prefix=f".{Path(target).name}.", dir=Path(target).parent).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"can't write {os.fspath(path)!r}: {reason}") from None
 
 
 def _words(error: BaseException | None) -> str:
