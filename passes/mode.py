@@ -33,8 +33,10 @@ class Mode:
             what = "output" if self.mode == "inference" else "loss or output"
             raise NetworkError(f"a plan for {self.mode} needs an {what}; the network has none")
         if self.mode == "training" and not any(r.kind == "loss" for r in kept):
-            raise NetworkError("a plan for training needs a loss; the network has none",
-                               hint="add dbg.loss(…), or compile with --mode inference")
+            raise NetworkError(
+                "a plan for training needs a loss; the network has none",
+                hint="add dbg.loss(…), or compile with --mode inference",
+            )
         if self.mode != "training":
             graph = _without_dropout(graph)
         return replace(graph, results=kept).live()

@@ -31,17 +31,13 @@ def resolve(
         yield Need(name, region, to)
 
 
-def _resolve_concat(
-    graph: Graph, name: str, region: Region, to: tuple[int, ...]
-) -> Iterator[Need]:
+def _resolve_concat(graph: Graph, name: str, region: Region, to: tuple[int, ...]) -> Iterator[Need]:
     axis, start = graph[name].attrs.int("axis"), 0
     for part in graph[name].inputs:
         shape = graph[part].type.shape
         frame = Region.whole(shape).replace(axis, (start, start + shape[axis]))
         common = region.intersect(frame)
         if not common.empty:
-            moved = tuple(
-                t + c - r for t, c, r in zip(to, common.start, region.start, strict=True)
-            )
+            moved = tuple(t + c - r for t, c, r in zip(to, common.start, region.start, strict=True))
             yield from resolve(graph, part, common.within(frame), moved)
         start += shape[axis]

@@ -144,6 +144,37 @@ def test_a_machine_that_an_edit_leaves_without_work(cli: Cli, by_hand: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("\ngraph {\n%", "\ngraph {\n?"),  # the first node of the graph
+        ("\nprogram 1 {\n", "\nprogram 7 {\n"),
+        ("\nUPDATE\n}\nend\n", "\nUPD"),  # truncated
+    ],
+)
+def test_what_is_made_anew_may_be_damaged(cli: Cli, by_hand: Path, old: str, new: str) -> None:
+    """The network and the cuts are enough."""
+    whole, made = by_hand.with_name("whole.plan"), by_hand.with_name("made.plan")
+    assert cli("compile", "--from", by_hand, "-o", whole, "-q").code == 0
+    text = by_hand.read_text()
+    assert text.count(old) == 1
+    by_hand.write_text(text.replace(old, new))
+    outcome = cli("compile", "--from", by_hand, "-o", made)
+    assert outcome.code == 0, outcome.err
+    said = f"warning: {by_hand}: its graph and programs can't be read; only its network and cuts"
+    assert said in outcome.err
+    assert made.read_text() == whole.read_text()
+    assert cli("compile", "--from", by_hand, "-o", made, "-q") == (0, "", "")
+
+
+@pytest.mark.parametrize("old", ["\nbatch ", "\nnetwork {", "\ncuts {", "cols 4, maps 4 -> 0 1"])
+def test_what_a_plan_is_made_of_may_not(cli: Cli, by_hand: Path, old: str) -> None:
+    by_hand.write_text(by_hand.read_text().replace(old, old[:-1] + "?", 1))
+    outcome = cli("compile", "--from", by_hand)
+    assert outcome.code == 3
+    assert f"{by_hand}: line " in outcome.err
+
+
+@pytest.mark.parametrize(
     ("options", "text"),
     [
         ([], "compile what?"),

@@ -22,10 +22,14 @@ from dbgraph.ir.graph import Cut
 from dbgraph.passes.partition.borders import bordered
 from dbgraph.passes.partition.choice import Choice, computes, layer_of, used_partitions
 from dbgraph.passes.partition.given import Given
+from dbgraph.passes.partition.layerwise import layerwise
+from dbgraph.passes.partition.seeds import Seeds
 from dbgraph.passes.partition.spans import pipelines
 from dbgraph.passes.partition.team import Team, shares
 from dbgraph.passes.partition.tiles import Tiles
+from dbgraph.passes.partition.trial import Trial
 from dbgraph.pipeline import front_passes, run
+from dbgraph.placing import _Bench
 
 _SETTINGS = settings(
     deadline=None,
@@ -232,6 +236,37 @@ def test_any_order_of_microbatches(
     except NoCutError:
         assume(False)
     check(network, plan, seed)
+
+
+def test_values_of_a_microbatch_travel_while_another_is_computed() -> None:
+    """Tilings too come with microbatches."""
+    cluster = Cluster((FAST,) * 4, Link(bytes_s=125e6, latency_s=1e-4))
+    steps_s = {}
+    for microbatches in (1, None):
+        options = Options(4, microbatches, cluster=cluster, budget_s=600, budget_steps=5)
+        outcome = compiled(dense_network(2048, 3, batch=128), options).outcome
+        assert outcome is not None
+        steps_s[microbatches] = outcome.best.forecast.step_s
+    assert outcome.best.candidate.microbatches > 1
+    assert steps_s[None] < 0.9 * steps_s[1]
+
+
+def test_a_layer_changes_as_a_whole() -> None:
+    """Every plan once, in all layers that are not pinned, and in no other."""
+    with dbg.Network("pinned", batch=16) as network:
+        h = L.Dense(8, activation="relu", name="first")(dbg.input("x", (8,)))
+        h = L.Dense(8, name="second", cut={"units": 2})(h)
+        dbg.loss(L.MeanSquaredError()(h, dbg.input("y", (8,))))
+    bench = _Bench(network, Options(2, 1))
+    candidate = next(Seeds(bench, 1, None, 0).plain())
+    trial = Trial(candidate, *bench.simulate(candidate), 0.0)
+    found = list(layerwise(bench, trial))
+    assert len({one.mark for one in found}) == len(found) > 10
+    for one in found:
+        bench.simulate(one)
+        changed = {n for n, choice in one.choices.items() if choice != candidate.choices[n]}
+        assert changed
+        assert not any(name.startswith("second") for name in changed)
 
 
 def test_gpipe_holds_more_at_once() -> None:

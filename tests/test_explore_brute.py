@@ -29,18 +29,18 @@ MOST_PLANS = 130
 """A network with more is left out: it would take too long."""
 
 
-def network(rng: Random) -> dbg.Network:
-    """One to four dense layers, or an image's filters and pools and one or two dense layers;
-    branches and skips among them."""
+def network(rng: Random, fewest: int, most: int) -> dbg.Network:
+    """So many dense layers, or an image's filters and pools and a dense layer; branches and skips
+    among them. The loss is one layer more."""
     with dbg.Network("generated", batch=rng.choice((16, 64, 256))) as net:
-        last = image(rng) if rng.random() < 0.3 else vectors(rng)
+        last = image(rng) if rng.random() < 0.3 and fewest == 1 else vectors(rng, fewest, most)
         dbg.loss(L.MeanSquaredError()(last, dbg.input("y", last.shape)))
     return net
 
 
-def vectors(rng: Random) -> Symbol:
+def vectors(rng: Random, fewest: int, most: int) -> Symbol:
     values = [dbg.input("x", (rng.choice(WIDTHS),))]
-    for _ in range(rng.randint(1, 4)):
+    for _ in range(rng.randint(fewest, most)):
         kind = rng.choice(("dense", "dense", "branch", "skip"))
         x = rng.choice(values) if kind == "branch" else values[-1]
         if kind == "skip":
@@ -107,37 +107,71 @@ def steps(graph: Graph, space: list[list[Choices]], cluster: Cluster) -> Iterato
         yield simulate(made, *schedule(made), cluster).step_s
 
 
-def compared(seed: int) -> tuple[float, float] | None:
-    """(the search's step, the fastest of all); None where there are too many."""
-    rng = Random(seed)
-    net, machines = network(rng), cluster(rng)
-    graph = run(front_passes(net, 1), net.graph)
-    space = spaces(graph, Team.of(machines))
-    if prod(map(len, space)) > MOST_PLANS:
-        return None
+def thinned(rng: Random, space: list[list[Choices]], most: int) -> list[list[Choices]]:
+    """Ways of layers left out at random, until there are no more plans than that."""
+    space = [rng.sample(ways, len(ways)) for ways in space]
+    while prod(map(len, space)) > most:
+        rng.choice([ways for ways in space if len(ways) == max(map(len, space))]).pop()
+    return space
+
+
+def drawn(
+    rng: Random, fewest: int = 1, most: int = 4
+) -> tuple[dbg.Network, Cluster, list[list[Choices]]]:
+    """A network of so many layers, machines, and the ways of each layer on them."""
+    net, machines = network(rng, fewest, most), cluster(rng)
+    return net, machines, spaces(one_microbatch(net), Team.of(machines))
+
+
+def compared(net: dbg.Network, machines: Cluster, space: list[list[Choices]]) -> float:
+    """The search's step over that of the fastest of all plans of a space."""
     options = Options(
         *(len(machines.machines), 1),
         cluster=machines,
         may_idle=True,
         order="1f1b",
         budget_s=inf,
-        budget_steps=200,
     )
     outcome = compiled(net, options).outcome
     assert outcome is not None
-    return outcome.best.forecast.step_s, min(steps(graph, space, machines), default=inf)
+    return outcome.best.forecast.step_s / min(steps(one_microbatch(net), space, machines))
+
+
+def one_microbatch(net: dbg.Network) -> Graph:
+    return run(front_passes(net, 1), net.graph)
+
+
+def none_is_faster(seeds: range, most: int = MOST_PLANS) -> int:
+    """How many networks were compared: those that have at most so many plans."""
+    ratios: dict[int, float] = {}
+    for seed in seeds:
+        net, machines, space = drawn(Random(seed))
+        if prod(map(len, space)) <= most:
+            ratios[seed] = compared(net, machines, space)
+    assert {seed: ratio for seed, ratio in ratios.items() if ratio > 1 + 1e-9} == {}
+    return len(ratios)
+
+
+def test_no_plan_of_a_few_small_networks_is_faster() -> None:
+    assert none_is_faster(range(40), most=25) > 3
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seeds", [range(k, k + 50) for k in range(0, 200, 50)], ids=str)
-def test_hardly_any_plan_of_a_small_network_is_faster(seeds: range) -> None:
+@pytest.mark.parametrize("seeds", [range(k, k + 40) for k in range(0, 400, 40)], ids=str)
+def test_no_plan_of_a_small_network_is_faster(seeds: range) -> None:
     """All plans in which each layer, of two to six, stands whole on one of two or three machines,
     or is cut over all of them along one axis, are simulated, with one microbatch. The search,
     which also cuts in grids, over some of the machines, and along reduced axes, is at least as
-    fast on nearly all networks, and nowhere slower by more than 7 %: it changes one node at a
-    time, and a few optima are several changes away."""
-    found = {seed: pair for seed in seeds if (pair := compared(seed)) is not None}
-    assert len(found) > len(seeds) / 3
-    worse = {seed: ours / best for seed, (ours, best) in found.items() if ours > best * (1 + 1e-9)}
-    assert len(worse) <= len(found) / 10, worse
-    assert max(worse.values(), default=1.0) < 1.07, worse
+    fast on every network."""
+    assert none_is_faster(seeds) > len(seeds) / 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_no_plan_of_up_to_eight_layers_is_faster(seed: int) -> None:
+    """Of such plans of longer networks there are too many to simulate them all: some are drawn."""
+    rng = Random(seed)
+    net, machines, space = drawn(rng, 4, 7)
+    while len(space) > 8:
+        net, machines, space = drawn(rng, 4, 7)
+    assert compared(net, machines, thinned(rng, space, most=64)) <= 1 + 1e-9

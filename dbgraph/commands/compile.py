@@ -133,7 +133,7 @@ def compile_(output: str | None, as_json: bool, quiet: bool, **asked: Any) -> No
 def _compiled(request: Request, quiet: bool) -> tuple[Plan, list[Candidate], dict[str, str]]:
     """The plan, what it was compared with, and the graphs after passes."""
     from dbgraph.commands.compare import compare, names_in
-    from dbgraph.commands.edit import at_its_line, warn_of_edits
+    from dbgraph.commands.edit import at_its_line, warn_of_damage, warn_of_edits
 
     names = names_in(request.compare) if request.compare is not None else []
     candidates: list[Candidate] = []
@@ -151,7 +151,8 @@ def _compiled(request: Request, quiet: bool) -> tuple[Plan, list[Candidate], dic
         end_progress(quiet)
     if outcome is not None and not quiet:
         story(_searched(outcome))
-    if request.source is not None and not quiet:
+    if request.source is not None and request.old is not None and not quiet:
+        warn_of_damage(request.source, request.old)
         warn_of_edits(plan)
     return plan, candidates, after_passes(network, request.options, plan, request.print_after)
 

@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 
 
 def open_edited(path: str) -> Plan:
-    """A plan whose network keeps all rules. Raises UsageError where there is none, PlanError."""
+    """A plan whose network keeps all rules; where its graph or its programs are damaged, which are
+    to be made anew, it comes without them. Raises UsageError where there is none, PlanError."""
     from dbgraph.ir.verify import verify
-    from dbgraph.plan.text import open_plan
+    from dbgraph.plan.text import open_cuts, open_plan
 
     if not os.path.exists(path):
         raise UsageError(f"there is no file {path!r}", hint="--from takes a plan's file")
-    plan = open_plan(path, edited=True)
+    try:
+        plan = open_plan(path, edited=True)
+    except PlanError:
+        plan = open_cuts(path)
     try:
         verify(plan.network, "network")
     except PlanError as error:
@@ -46,10 +50,17 @@ def at_its_line(path: str | None) -> Iterator[None]:
 
 
 def name_of_cuts(plan: Plan) -> str:
-    """What the new plan calls its strategy."""
+    """What the new plan calls its strategy. Without the graph that was made of the cuts nobody can
+    tell whether they are still the strategy's."""
     from dbgraph.plan.edited import edited_node
 
-    return "edited" if edited_node(plan) else plan.strategy
+    return "edited" if not len(plan.graph) or edited_node(plan) else plan.strategy
+
+
+def warn_of_damage(path: str, old: Plan) -> None:
+    """Where a plan came without what is made anew."""
+    if not len(old.graph):
+        warn(f"{path}: its graph and programs can't be read; only its network and cuts were")
 
 
 def warn_of_edits(plan: Plan) -> None:

@@ -109,9 +109,7 @@ class Reasons:
             return GATHER
         reach = {a: window[a][1] - window[a][0] - 1 for a in short}
         missing = {
-            a: max(
-                holds.bounds[a][0] - needs.bounds[a][0], needs.bounds[a][1] - holds.bounds[a][1]
-            )
+            a: max(holds.bounds[a][0] - needs.bounds[a][0], needs.bounds[a][1] - holds.bounds[a][1])
             for a in short
         }
         return HALO if all(missing[a] <= reach[a] for a in short) else OTHERWISE

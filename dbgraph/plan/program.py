@@ -51,20 +51,22 @@ class Update:
 
 Instruction = Run | Send | Recv | Update
 
+_KINDS: dict[str, tuple[type[Run | Send | Recv], str]] = {
+    "RUN": (Run, "s"),
+    "SEND": (Send, "t"),
+    "RECV": (Recv, "t"),
+}
+"""The class of a word, and the letter before its number."""
+
 
 def parse_instruction(text: str) -> Instruction:
     """The inverse of `str`. Raises ValueError."""
     word, _, rest = text.partition(" ")
     if word == "UPDATE" and not rest:
         return Update()
-    kinds: dict[str, tuple[type[Run | Send | Recv], str]] = {
-        "RUN": (Run, "s"),
-        "SEND": (Send, "t"),
-        "RECV": (Recv, "t"),
-    }
-    if word not in kinds:
+    if word not in _KINDS:
         raise ValueError(f"{text!r} is no instruction (RECV, RUN, SEND or UPDATE)")
-    kind, letter = kinds[word]
+    kind, letter = _KINDS[word]
     number, dot, microbatch = rest.partition(".")
     if not dot or not number.startswith(letter):
         raise ValueError(f"{text!r}: expected {word} {letter}NUMBER.MICROBATCH")

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from dbgraph.errors import DbgraphError, PlanError
 from dbgraph.ir.graph import Graph
@@ -91,17 +93,9 @@ def open_plan(path: str | os.PathLike[str], *, edited: bool = False) -> Plan:
         edited: whether its cuts may be others than those that its graph was made of: it is about
             to be made anew.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise PlanError(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise PlanError(f"{path} is no plan: it is not text") from error
-    try:
+    text = _read(path)
+    with _in_file(path):
         plan = parse_plan(text)
-    except DbgraphError as error:
-        at = f"{error.at}: " if error.at else ""
-        raise PlanError(f"{path}: {at}{error.rule}", hint=error.hint or _BY_HAND) from error
     if not edited and (node := edited_node(plan)):
         line = line_of(text, node)
         raise PlanError(
@@ -110,6 +104,34 @@ def open_plan(path: str | os.PathLike[str], *, edited: bool = False) -> Plan:
             hint=f"make the plan anew: dbgraph compile --from {path} -o {path}",
         )
     return plan
+
+
+def open_cuts(path: str | os.PathLike[str]) -> Plan:
+    """Reads a plan's head, network and cuts alone, of which it can be made anew: its graph is
+    empty, and it has no programs. Raises PlanError with the file and the line."""
+    text = _read(path)
+    with _in_file(path):
+        head, network, cuts = _decided(_Lines(text.split("\n")))
+        return Plan(**head, network=network, cuts=cuts, graph=Graph(()), transfers=(), programs=())
+
+
+def _read(path: str | os.PathLike[str]) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise PlanError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{path} is no plan: it is not text") from error
+
+
+@contextmanager
+def _in_file(path: str | os.PathLike[str]) -> Iterator[None]:
+    """An error of parsing, as the file's."""
+    try:
+        yield
+    except DbgraphError as error:
+        at = f"{error.at}: " if error.at else ""
+        raise PlanError(f"{path}: {at}{error.rule}", hint=error.hint or _BY_HAND) from error
 
 
 @dataclass
@@ -131,33 +153,39 @@ class _Lines:
         if line != f"{title} {{":
             raise PlanError(f"line {self.at}: expected {title + ' {'!r}, found {line!r}")
         first = self.at
-        while self.next(f"the end of {title!r}") != "}":
-            pass
+        try:
+            self.at = self.lines.index("}", first)
+        except ValueError:
+            self.at = len(self.lines)
+        self.next(f"the end of {title!r}")
         return first, self.lines[first : self.at - 1]
 
 
 def parse_plan(text: str) -> Plan:
     """A plan of its text. Raises PlanError with the line; it runs nothing."""
     lines = _Lines(text.removesuffix("\n").split("\n"))
-    _check_version(lines.next(f"{_FIRST} {VERSION}"))
-    head = dict(_read_field(lines, name) for name in _FIELDS)
-    network = _graph(lines, "network")
-    batch, count = head["batch"], head["partitions"]
-    assert isinstance(batch, int)
-    assert isinstance(count, int)
-    cuts = _cuts(lines, network, batch)
+    head, network, cuts = _decided(lines)
     graph = _graph(lines, "graph")
-    programs = _programs(lines, graph, count)
+    programs = _programs(lines, graph, head["partitions"])
     if lines.next("'end'") != "end":
         raise PlanError(f"line {lines.at}: expected 'end', found {lines.lines[lines.at - 1]!r}")
     return Plan(
-        **head,  # type: ignore[arg-type]  # _FIELDS gives each its type
+        **head,
         network=network,
         cuts=cuts,
         graph=graph,
         transfers=transfers_of(graph),
         programs=programs,
     )
+
+
+def _decided(lines: _Lines) -> tuple[dict[str, Any], Graph, Choices]:
+    """What all the rest of a plan is made of: its fields, each of its type in _FIELDS, the network
+    and the cuts."""
+    _check_version(lines.next(f"{_FIRST} {VERSION}"))
+    head: dict[str, Any] = dict(_read_field(lines, name) for name in _FIELDS)
+    network = _graph(lines, "network")
+    return head, network, _cuts(lines, network, head["batch"])
 
 
 def _check_version(line: str) -> None:
@@ -207,12 +235,12 @@ def _check_edges(graph: Graph, title: str) -> None:
     """What the rest of the reading needs; all other rules are `verify`'s."""
     seen: set[str] = set()
     for node in graph:
-        for name in node.inputs:
-            if name not in seen:
-                where = "after it" if name in graph.by_name else "nowhere"
-                raise PlanError(
-                    f"{title}: %{node.name} reads %{name}, which is defined {where}", at=node.source
-                )
+        if not seen.issuperset(node.inputs):
+            name = next(name for name in node.inputs if name not in seen)
+            where = "after it" if name in graph.by_name else "nowhere"
+            raise PlanError(
+                f"{title}: %{node.name} reads %{name}, which is defined {where}", at=node.source
+            )
         seen.add(node.name)
         if node.op in COMMUNICATION:
             value = graph[node.inputs[0]] if len(node.inputs) == 1 else None

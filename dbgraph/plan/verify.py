@@ -129,33 +129,25 @@ def _shares(plan: Plan) -> Mapping[int, _Share]:
 def _order(plan: Plan, program: Program, share: _Share) -> Iterator[Failure]:
     """Every instruction once per microbatch, after what it reads; what is the same for all
     microbatches crosses in the first."""
-    todo = {
-        instruction
-        for m in range(plan.microbatches)
-        for instruction in (
-            *(Run(i, m) for i in range(len(program.segments))),
-            *(Send(t.index, m) for t in share.sends if m < t.times(plan.microbatches)),
-            *(Recv(t.index, m) for t in share.recvs if m < t.times(plan.microbatches)),
-        )
-    }
+    todo = set(_expected(plan, program, share))
     there = {(name, m) for name in share.leaves for m in range(plan.microbatches)}
     invariant = {t.recv for t in share.recvs if t.invariant}
     partition = program.partition
     for position, instruction in enumerate(program.instructions):
-        where = f"program {partition}: {instruction}"
         if isinstance(instruction, Update):
             continue
-        if instruction not in todo:
-            rule = f"{where}: unknown, twice, or another partition's"
+        key = _key(instruction)
+        if key not in todo:
+            rule = f"program {partition}: {instruction}: unknown, twice, or another partition's"
             yield Failure(PlanError(rule), "", partition, position)
             return
-        todo.discard(instruction)
+        todo.discard(key)
         reads, makes = _effect(plan, program, instruction)
         microbatch = instruction.microbatch
         keys = [(name, 0 if name in invariant else microbatch) for name in reads]
         missing = [name for name, m in keys if (name, m) not in there]
         if missing:
-            rule = f"{where}: {missing[0]} is not there yet"
+            rule = f"program {partition}: {instruction}: {missing[0]} is not there yet"
             yield Failure(PlanError(rule), missing[0], partition, position)
             return
         there.update((name, microbatch) for name in makes)
@@ -164,6 +156,24 @@ def _order(plan: Plan, program: Program, share: _Share) -> Iterator[Failure]:
         yield Failure(PlanError(rule), "", partition)
         return
     yield from _update(plan, program)
+
+
+_Key = tuple[type[Run | Send | Recv], int, int]
+"""An instruction, as what hashes fast: its class, its segment or transfer, its microbatch."""
+
+
+def _key(instruction: Run | Send | Recv) -> _Key:
+    if isinstance(instruction, Run):
+        return Run, instruction.segment, instruction.microbatch
+    return type(instruction), instruction.transfer, instruction.microbatch
+
+
+def _expected(plan: Plan, program: Program, share: _Share) -> Iterator[_Key]:
+    """What a program has to do."""
+    for m in range(plan.microbatches):
+        yield from ((Run, i, m) for i in range(len(program.segments)))
+        for kind, transfers in ((Send, share.sends), (Recv, share.recvs)):
+            yield from ((kind, t.index, m) for t in transfers if m < t.times(plan.microbatches))
 
 
 def _effect(

@@ -77,9 +77,7 @@ def _stands_on(graph: Graph, name: str, value: str) -> bool:
 
 
 def _parted(cut: Cut, lines: list[set[int]]) -> Cut:
-    splits = tuple(
-        tuple(sorted({*s, *found})) for s, found in zip(cut.splits, lines, strict=True)
-    )
+    splits = tuple(tuple(sorted({*s, *found})) for s, found in zip(cut.splits, lines, strict=True))
     places = []
     for region in grid(splits):
         index = 0

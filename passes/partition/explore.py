@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import chain
 from math import inf
 
 from dbgraph.cluster import Cluster
 from dbgraph.passes.partition.choice import used_partitions
+from dbgraph.passes.partition.layerwise import layerwise
 from dbgraph.passes.partition.neighbours import neighbours
 from dbgraph.passes.partition.pinned import check_places
 from dbgraph.passes.partition.relocate import Relocation, relocate
@@ -78,18 +80,18 @@ class Explorer:
     def _search(self) -> None:
         if self.over:
             return
+        self._try_microbatches()
         if not self.everyone:
             self._try_all(self.seeds.fewer())
         self._try_all(self.seeds.uniform())
-        if self.best and self.best.excess:
-            self._try_all(self.seeds.lean())
         budget = Budget(_PLACE_SHARE * self.clock.seconds_left, _PLACE_STEPS)
         self._try_all(self.seeds.placed(budget))
         if self.best and self._is_worth_spans(self.best.forecast.step_s):
             self._try_all(self.seeds.pipelined(self.best.forecast.step_s))
         improved = True
         while improved and self.best:
-            found = neighbours(self.bench, self.best, self.orders)
+            near = neighbours(self.bench, self.best, self.orders)
+            found = chain(near, layerwise(self.bench, self.best))
             improved = self._try_all(found, first=True)
 
     def _plain(self) -> None:
@@ -114,6 +116,12 @@ class Explorer:
                 return True
         return improved
 
+    def _try_microbatches(self) -> None:
+        """More of them, as long as that is better, or something does not fit."""
+        for candidate in self.seeds.microbatched():
+            if not self._try_all([candidate]) and self.best and not self.best.excess:
+                return
+
     def _is_worth_spans(self, best_s: float) -> bool:
         """Where pricing them takes long, only if there is much to gain."""
         cluster = self.bench.cluster
@@ -130,9 +138,7 @@ class Explorer:
         is left."""
         mean_s = self.clock.elapsed_s / max(1, self.tried)
         return (
-            self.clock.over
-            or self.clock.seconds_left < mean_s
-            or self.idle_nodes > _PATIENCE_NODES
+            self.clock.over or self.clock.seconds_left < mean_s or self.idle_nodes > _PATIENCE_NODES
         )
 
     def _uses_enough(self, candidate: Candidate) -> bool:
@@ -168,9 +174,7 @@ class Explorer:
         self.idle_nodes = 0
         self._try_all(candidate for candidate, _ in found)
         first = found[0][1]
-        return Outcome(
-            self.best or best, self.tried, self.strategies, first.value_s, first.bound_s
-        )
+        return Outcome(self.best or best, self.tried, self.strategies, first.value_s, first.bound_s)
 
     def _moved(self, best: Trial, step_s: float | None) -> tuple[Candidate, Relocation]:
         """

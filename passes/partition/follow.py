@@ -28,9 +28,7 @@ def follow(traffic: Traffic, node: Node) -> Choice | None:
     )
     if not reductions:
         return Choice(_placed(traffic, node, main, splits, None, Region(())))
-    ranges = tuple(
-        next(cut.splits[axis] for i, axis in r.axes if i == main) for r in reductions
-    )
+    ranges = tuple(next(cut.splits[axis] for i, axis in r.axes if i == main) for r in reductions)
     blank = Cut(splits, (0,) * prod(len(s) - 1 for s in splits))
     cells = tuple(grid(ranges))
     inner = InnerCut(reductions, ranges, (blank,) * len(cells))
@@ -39,9 +37,7 @@ def follow(traffic: Traffic, node: Node) -> Choice | None:
     return Choice(combination_cut(node, places), InnerCut(reductions, ranges, partials))
 
 
-def _followed_splits(
-    graph: Graph, node: Node, main: int, cut: Cut
-) -> tuple[tuple[int, ...], ...]:
+def _followed_splits(graph: Graph, node: Node, main: int, cut: Cut) -> tuple[tuple[int, ...], ...]:
     """For each axis of the output the splits of the input's axis that it reads along."""
     rule, types = op(node.op), graph.input_types(node)
     whole = Region.whole(node.type.shape)

@@ -23,9 +23,7 @@ _BALANCED = 1.03
 _NODES, _OTHERS, _OTHERS_PRICE = 12, 4, 1.5
 
 
-def neighbours(
-    bench: Bench, trial: Trial, orders: Sequence[str] = ORDERS
-) -> Iterator[Candidate]:
+def neighbours(bench: Bench, trial: Trial, orders: Sequence[str] = ORDERS) -> Iterator[Candidate]:
     """The likeliest first.
 
     Args: orders: of microbatches, that may be taken.

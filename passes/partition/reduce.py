@@ -19,8 +19,10 @@ def apply_choices(graph: Graph, choices: Choices) -> Graph:
             nodes.append(node)
             continue
         choice = choices[node.name]
-        nodes += [replace(node, cut=choice.cut)] if choice.inner is None else _partials(
-            graph, node, choice, choice.inner
+        nodes += (
+            [replace(node, cut=choice.cut)]
+            if choice.inner is None
+            else _partials(graph, node, choice, choice.inner)
         )
     return Graph(tuple(nodes), graph.results)
 

@@ -81,12 +81,13 @@ class Seeds:
             recipe = Tiles(self.bench.cluster, self.team, given=given)
             yield self._candidate(recipe.greedy(graph, self.team), self.few, label, recipe)
 
-    def lean(self) -> Iterator[Candidate]:
-        """Tilings with more microbatches: less is alive at once."""
+    def microbatched(self) -> Iterator[Candidate]:
+        """Tilings with more and more microbatches: one is computed while another's values travel,
+        and less is alive at once."""
         for count in self._counts()[1:]:
             recipe = Tiles(self.bench.cluster, self.team)
             choices = recipe.greedy(self.bench.graph(count), self.team)
-            yield self._candidate(choices, count, "tiles", recipe)
+            yield self._candidate(choices, count, f"tiles, {count} microbatches", recipe)
 
     def placed(self, budget: Budget) -> Iterator[Candidate]:
         """Whole layers, contiguous and in any way, by the search core."""

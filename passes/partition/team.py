@@ -89,9 +89,7 @@ class Team:
         if self.alike or count != len(self.places):
             splits = tuple(even_splits(n, k) for n, k in zip(shape, counts, strict=True))
             return Cut(splits, self.spread(count))
-        splits = tuple(
-            shares(n, self._along(counts, axis)) for axis, n in enumerate(shape)
-        )
+        splits = tuple(shares(n, self._along(counts, axis)) for axis, n in enumerate(shape))
         return Cut(splits, self.places)
 
     def _along(self, counts: tuple[int, ...], axis: int) -> list[float]:

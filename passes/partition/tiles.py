@@ -139,9 +139,7 @@ class Tiles:
         return (spread_out or lone < _CHEAP_S) and not traffic.crosses(node, choice)
 
 
-def _too_many(
-    graph: Graph, partitions: int, nodes: list[Node], batched: set[str]
-) -> NoCutError:
+def _too_many(graph: Graph, partitions: int, nodes: list[Node], batched: set[str]) -> NoCutError:
     finest = max(nodes, key=lambda n: most_tiles(graph, n, n.name in batched))
     count = most_tiles(graph, finest, finest.name in batched)
     return NoCutError(

@@ -110,9 +110,7 @@ class Loads:
 
     def _load(self, slot: int) -> float:
         kind = self.kinds[slot % self.machines]
-        return self.objective.load(
-            kind, self._work[slot], self._received[slot], self._sent[slot]
-        )
+        return self.objective.load(kind, self._work[slot], self._received[slot], self._sent[slot])
 
     def _work_of(self, atom: int, block: int, m: int) -> float:
         kind = self.kinds[m]

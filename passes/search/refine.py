@@ -80,9 +80,7 @@ def undo(cut: Assignment, before: Change) -> None:
         cut.move(atom, machine)
 
 
-def _sweep(
-    cut: Assignment, block: int, clock: Clock, rng: Random, most_swaps: int
-) -> bool:
+def _sweep(cut: Assignment, block: int, clock: Clock, rng: Random, most_swaps: int) -> bool:
     """Tries the changes around the busiest machine of a block, as long as it is that; whether any
     was made."""
     improved, busiest = False, cut.busiest(block)
