@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -85,7 +86,7 @@ def beat_of(progress: Progress, counters: dict[str, int]) -> Heartbeat:
         progress.count,
         progress.doing,
         waiting.what,
-        progress.since_s,
+        progress.since_s if waiting.since is None else time.monotonic() - waiting.since,
         counters,
         tuple(map(str, waiting.of)),
         Place(transfer=waiting.transfer, microbatch=waiting.microbatch),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from dbgraph.actor import COORDINATOR, THEATRE, Actor, Address, Envelope, Hire, awaited
+from dbgraph.actor import COORDINATOR, THEATRE, Actor, Address, Awaited, Envelope, Hire, awaited
 from dbgraph.backends.hosts import Hosts, read_hosts
 from dbgraph.backends.keys import read_key_file
 from dbgraph.backends.progress import Progress
@@ -115,7 +115,7 @@ class ZmqTheatre:
     def machines(self) -> list[MachineState]:
         """See `states.Telling`."""
         company = self._company
-        players = [] if company is None else [(company.link, p.member) for p in company.present]
+        players = [] if company is None else [(company.link, p.member) for p in company.known]
         coordinator = of_progress(str(COORDINATOR), self._progress)
         return [coordinator, *(state_of(link, member) for link, member in players)]
 
@@ -145,6 +145,9 @@ class _Run:
         self._next_look = time.monotonic() + _LOOK_S
 
     def run(self) -> None:
+        self._progress.moved(
+            "starting", waiting=Awaited("the processes to start", tuple(self._cast.first))
+        )
         self._company.hire(self._cast.first)
         notes = self._company.notes
         play(self._coordinator, self._hear, self._post, notes.recorder if notes else None)

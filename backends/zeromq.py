@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dbgraph.actor import Awaited
 from dbgraph.backends.hosts import Hosts, read_hosts
 from dbgraph.backends.keys import read_key_file
 from dbgraph.backends.progress import Progress
@@ -114,6 +115,8 @@ class ZmqBackend:
             self._link = self._listen(lodging, job_id)
             self._notes = DriverNotes(job.collector, self._link) if job.collector else None
             self._members = tuple(Member(p) for p in range(count))
+            names = tuple(member.title for member in self._members)
+            self._progress.moved(waiting=Awaited("the processes to start", names))
             lodging.start(self._members)
             for member in self._members:
                 if watched := when_ended(member, self._link.give_up):

@@ -173,6 +173,11 @@ class Company:
         """Those who have entered and are not gone."""
         return [p for p in self._players if p.entered and not p.gone]
 
+    @property
+    def known(self) -> list[Performer]:
+        """Those who are not gone, whether they have entered or not."""
+        return [p for p in tuple(self._players) if not p.gone]
+
     def player(self, number: int) -> Performer:
         return self._players[number]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dbgraph.backends.processes import look_at
 from dbgraph.backends.zeromq_worker import (
@@ -29,6 +30,7 @@ class Member:
         name: for people; "" for "partition 3".
         process: of a worker on this host; None where a user has started it.
         answered: what it said of itself: "pid 4711 on host".
+        began: when it was enlisted, on the clock of `time.monotonic`.
     """
 
     number: int
@@ -36,6 +38,7 @@ class Member:
     name: str = ""
     process: subprocess.Popen[bytes] | None = None
     answered: str = ""
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def title(self) -> str:

@@ -18,6 +18,8 @@ from dbgraph.actors.partition import Partition
 from dbgraph.actors.replica import DownpourReplica
 from dbgraph.actors.shard import ShardActor
 from dbgraph.coordinate.options import Sandblaster
+from dbgraph.errors import RunError
+from dbgraph.job import Step
 from dbgraph.optim.rules import Rule
 from dbgraph.plan.plan import Plan
 from dbgraph.ps.blocks import Blocks
@@ -51,7 +53,6 @@ class Waiter(Partition):
     def __init__(self, wait_s: float) -> None:
         self._wait_s = wait_s
         self._weights = np.zeros(0)
-        self._blame = None
         self.is_running = False
 
     awaits = None
@@ -88,6 +89,10 @@ class Waiter(Partition):
         return float(np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2))
 
 
+def unexpected(parameters: Mapping[str, np.ndarray], step: Step, rule: str) -> RunError:
+    return RunError(rule)
+
+
 @dataclass(frozen=True)
 class Casting:
     """Makes the actors.
@@ -107,15 +112,15 @@ class Casting:
             return self._shard(address.number)
         partition = Waiter(self.waits_s[address.number])
         routes = Routes.of(self.layout, self.plan, 0)
-        company = address, 1, self.plan.fingerprint, partition
+        member = address, 1, self.plan.fingerprint, partition, self.batches, unexpected
         options = self.algorithm
         if isinstance(options, Sandblaster):
-            return BatchReplica(*company, routes, self.batches)
+            return BatchReplica(*member, routes)
 
         def make_client(replica: int, number: int, epoch: int) -> Client:
             return Client(replica, number, epoch, routes, options, RATE)
 
-        return DownpourReplica(*company, make_client, self.batches)
+        return DownpourReplica(*member, make_client)
 
     def _shard(self, number: int) -> Actor:
         owned = self.layout.shards[number]
@@ -132,7 +137,7 @@ class Listener:
     def __init__(self) -> None:
         self.steps: list[tuple[float, int]] = []
 
-    def stepped(self, step: int, loss: float, replica: int | None, examples: int) -> None:
+    def stepped(self, step: int, loss: float, examples: int) -> None:
         self.steps.append((time.perf_counter(), examples))
 
     def rate(self) -> float:

@@ -96,12 +96,15 @@ class Awaited(NamedTuple):
         what: "hidden3→hidden4, microbatch 0, from partition 1".
         of: who is to send it, where that is known; their names are read.
         transfer, microbatch: of a value of the plan.
+        since: when that wait began, on the clock of `time.monotonic`; None: when the actor did
+            something last.
     """
 
     what: str
     of: tuple[object, ...] = ()
     transfer: int | None = None
     microbatch: int | None = None
+    since: float | None = None
 
 
 MESSAGES = Awaited("messages")

@@ -19,7 +19,7 @@ from dbgraph.ps import downpour, replica
 from dbgraph.ps.alarm import Alarm
 from dbgraph.ps.blocks import Blocks
 from dbgraph.ps.client import Client
-from dbgraph.ps.downpour import Coordinator, Finished, Gone, Taken, ToReplica
+from dbgraph.ps.downpour import Coordinator, Finished, Gone, ToReplica
 from dbgraph.ps.layout import Layout, lay_out
 from dbgraph.ps.ledger import Ledger
 from dbgraph.ps.messages import (
@@ -42,7 +42,7 @@ from dbgraph.ps.options import Downpour
 from dbgraph.ps.replica import ReplicaDriver
 from dbgraph.ps.routes import Routes
 from dbgraph.ps.shard import Shard
-from dbgraph.ps.snapshot import Snapshot, ToShard
+from dbgraph.ps.snapshot import Snapshot, Snapshotting, ToShard
 from dbgraph.state import State
 
 Arrays = tuple[np.ndarray, ...]
@@ -147,6 +147,7 @@ class World:
         self.lines: dict[tuple[Any, Any], deque[tuple[Any, Arrays]]] = {}
         self.alarms: list[Alarm] = []
         self.snapshots: list[Snapshot] = []
+        self.snapshotting: Snapshotting | None = None
         self.gone: list[Gone] = []
         self.is_finished = False
         self._compute, self._choose = compute, choose
@@ -175,7 +176,10 @@ class World:
         self._coordinate(self.coordinator.lost(process.replica))
 
     def snapshot(self) -> None:
-        self._coordinate(self.coordinator.snapshot())
+        """Begins one, as `actors.director` does; nothing where one is under way."""
+        if self.snapshotting is None:
+            self.snapshotting = Snapshotting(len(self.snapshots), len(self.shards))
+            self._coordinate(self.snapshotting.begin())
 
     def turn(self) -> bool:
         """One thing happens; False: nothing can."""
@@ -225,12 +229,20 @@ class World:
         handlers: dict[type, Callable[[], list[downpour.Instruction]]] = {
             Admitted: lambda: self.coordinator.admitted(source, message),
             Closed: lambda: self.coordinator.closed(source, message),
-            Marked: lambda: self.coordinator.marked(source, message),
-            Snapped: lambda: self.coordinator.snapped(source, message, arrays),
+            Marked: lambda: [*self.snapshotting.marked(source, message)],  # type: ignore[union-attr]
+            Snapped: lambda: self._snapped(source, message, arrays),
             Progress: lambda: self.coordinator.progress(message),
             Leave: lambda: self.coordinator.leave(message),
         }
         self._coordinate(handlers[type(message)]())
+
+    def _snapped(self, shard: int, message: Snapped, arrays: Arrays) -> list[downpour.Instruction]:
+        assert self.snapshotting is not None
+        snapshot = self.snapshotting.snapped(shard, message, arrays)
+        if snapshot is not None:
+            self.snapshots.append(snapshot)
+            self.snapshotting = None
+        return []
 
     def _coordinate(self, instructions: Sequence[downpour.Instruction]) -> None:
         for one in instructions:
@@ -243,8 +255,6 @@ class World:
                             self._send("coordinator", (pid, None), message)
                 case Alarm():
                     self.alarms.append(one)
-                case Taken(snapshot):
-                    self.snapshots.append(snapshot)
                 case Gone():
                     self.gone.append(one)
                 case Finished():

@@ -15,12 +15,16 @@ BATCH = 8
 
 
 def network(
-    batch: int = BATCH, dropout: float = 0.0, dtype: str = "float32", hidden: int = 8
+    batch: int = BATCH,
+    dropout: float = 0.0,
+    dtype: str = "float32",
+    hidden: int = 8,
+    activation: str = "sigmoid",
 ) -> dbg.Network:
     with dbg.Network("toy", batch=batch, seed=1, dtype=dtype) as net:
         x = dbg.input("x", (6,))
         y = dbg.input("y", (), dtype="int32")
-        h = L.Dense(hidden, activation="sigmoid", l2=0.01, name="hidden")(x)
+        h = L.Dense(hidden, activation=activation, l2=0.01, name="hidden")(x)
         if dropout:
             h = L.Dropout(dropout, name="drop")(h)
         s = L.Dense(3, name="scores")(h)

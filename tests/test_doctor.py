@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_tools import Cli, Outcome
@@ -19,13 +21,21 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as but
 from replica_tools import arrays as replica_arrays
 from replica_tools import network as replica_network
+from test_ps_shard import fetch, gradient, push, shard_of
 from zmq_tools import arrays, network, until
 
 import dbgraph as dbg
+from dbgraph.actor import Address, Awaited, awaited
+from dbgraph.actors.shard import ShardActor
 from dbgraph.backends.control import FILE
 from dbgraph.backends.processes import look_at
-from dbgraph.backends.states import MachineState
+from dbgraph.backends.progress import Progress
+from dbgraph.backends.states import MachineState, beat_of
+from dbgraph.backends.theatre_zmq import ZmqTheatre
 from dbgraph.backends.zeromq import ZmqBackend
+from dbgraph.ps.messages import Admit
+from dbgraph.state import State
+from dbgraph.train import replicas
 from dbgraph.train.progress import Silent
 from dbgraph.watch.diagnosis import Finding, Limits, diagnose
 
@@ -97,6 +107,12 @@ def test_who_is_not_there_any_more_is_waited_for_in_vain() -> None:
     assert (one.kind, one.machines, one.waiting) == ("gone", ("shard 3",), ("a",))
 
 
+def test_who_waits_for_one_that_waits_in_vain_is_told_at_once() -> None:
+    gone = works("a", alive=False, process="pid 7 on this host: dead")
+    one = only(waits("c", "b", since_s=0.1), waits("b", "a", since_s=0.2), gone)
+    assert (one.machines, one.waiting) == (("a",), ("b", "c"))
+
+
 def test_a_ring_is_named_and_those_behind_it() -> None:
     one = only(waits("c", "b"), waits("b", "a"), waits("a", "c"), waits("d", "b"), works("e"))
     assert (one.kind, one.machines, one.waiting) == ("ring", ("a", "c", "b"), ("d",))
@@ -159,6 +175,36 @@ def test_what_the_system_says_of_a_process() -> None:
     until(lambda: look_at(child.pid) == ("dead", False))  # not reaped yet
     child.communicate()
     assert look_at(child.pid) == ("dead", False)
+
+
+def test_a_shard_says_whose_push_holds_a_fetch_up() -> None:
+    actor = ShardActor(shard_of(max_staleness=1), State())
+    slow, fast, sender = Address("replica", 1), Address("replica", 0), Address("coordinator")
+    for replica in (0, 1):
+        actor.receive(sender, Admit(replica, 1, (0,)), (), 0.0)
+    assert awaited(actor).of == ()
+    for sequence in (1, 2):
+        actor.receive(fast, push(sequence), gradient(), 1.0)
+    actor.receive(fast, fetch(1), (), 5.0)
+    actor.receive(fast, push(3), gradient(), 9.0)
+    held = awaited(actor)
+    assert (held.of, held.since) == ((slow,), 5.0)
+    assert held.what == (
+        "a push of replica 1, partition 0, to answer the fetch of replica 0, partition 0"
+    )
+    beat = beat_of(waiting(held), {})
+    assert beat.awaits == ("replica 1, partition 0",)
+    assert beat.since_s == pytest.approx(time.monotonic() - 5.0, abs=60.0)
+    actor.receive(slow, push(1, replica=1), gradient(), 10.0)
+    assert awaited(actor).of == (slow,)  # one push ahead are allowed, not two
+    actor.receive(slow, push(2, replica=1), gradient(), 11.0)
+    assert awaited(actor).of == ()
+
+
+def waiting(of: Awaited) -> Progress:
+    progress = Progress()
+    progress.moved("work", of)
+    return progress
 
 
 # --- runs ---
@@ -294,3 +340,98 @@ def test_a_replica_s_partition_that_was_stopped_is_named(cli: Cli, tmp_path: Pat
     assert gone["machines"] == ["replica 1, partition 1"]
     names = {machine["name"] for machine in record["machines"]}
     assert {"coordinator", "shard 0", "replica 0, partition 0", "replica 0, partition 1"} <= names
+
+
+def stopped_at_its_start(
+    cli: Cli, folder: Path, start: Callable[[], object], process: Callable[[], int | None]
+) -> tuple[Outcome, Outcome]:
+    """Stops a process of a run as soon as it is there, asks how the run is, and lets it go on."""
+    run = threading.Thread(target=start)
+    run.start()
+    until(lambda: process() is not None and (folder / FILE).exists())
+    pid = process()
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: look_at(pid) == ("stopped", False))
+        return cli("doctor", folder), cli("doctor", folder, "--json")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        run.join()
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_stopped_at_its_start_is_named(cli: Cli, tmp_path: Path) -> None:
+    trainer = dbg.Trainer(
+        network(), dbg.Data(arrays()), partitions=2, strategy="tiles", backend="zmq",
+        backend_options={"log": lambda line: None}, steps=2, checkpoint=tmp_path, progress=Silent(),
+    )  # fmt: skip
+
+    def second() -> int | None:
+        backend = trainer._backend
+        processes = backend.processes if isinstance(backend, ZmqBackend) else ()
+        return processes[1] if len(processes) > 1 else None
+
+    text, shown = stopped_at_its_start(cli, tmp_path, trainer.train, second)
+    assert (text.code, shown.code) == (1, 1)
+    assert "step 0 of 2, it began" in text.out
+    assert "stalled: partition 1 can't go on (pid" in text.out
+    assert "driver waits for the processes to start" in text.out
+    (gone,) = json.loads(shown.out)["findings"]
+    assert (gone["machines"], gone["waiting"]) == (["partition 1"], ["driver"])
+
+
+@pytest.mark.slow
+def test_a_shard_that_was_stopped_at_its_start_is_named(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theatres: list[ZmqTheatre] = []
+    make = replicas.make_theatre
+
+    def made(*args: Any, **options: Any) -> ZmqTheatre:
+        theatres.append(make(*args, **options))
+        return theatres[0]
+
+    monkeypatch.setattr(replicas, "make_theatre", made)
+    trainer = dbg.Trainer(
+        replica_network(), dbg.Data(replica_arrays(160)), algorithm="downpour", replicas=1,
+        shards=2, backend="zmq", backend_options={"log": lambda line: None}, steps=4,
+        checkpoint=tmp_path, progress=Silent(),
+    )  # fmt: skip
+    shard = Address("shard", 1)
+    text, shown = stopped_at_its_start(
+        cli, tmp_path, trainer.train, lambda: next((t.processes.get(shard) for t in theatres), None)
+    )
+    assert text.code == 1
+    assert "coordinator waits for the processes to start" in text.out
+    (gone,) = json.loads(shown.out)["findings"]
+    assert (gone["machines"], gone["waiting"]) == (["shard 1"], ["coordinator"])
+
+
+@pytest.mark.slow
+def test_under_bounded_staleness_it_is_known_who_holds_all_up(cli: Cli, tmp_path: Path) -> None:
+    said: list[Outcome] = []
+
+    def stop_and_ask() -> None:
+        state = json.loads(cli("doctor", tmp_path, "--json").out)
+        named = {machine["name"]: machine["process"] for machine in state["machines"]}
+        pid = int(named["replica 1, partition 0"].split()[1])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            until(lambda: "to answer the fetch of replica 0" in cli("doctor", tmp_path).out)
+            said.extend([cli("doctor", tmp_path), cli("doctor", tmp_path, "--json")])
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    dbg.Trainer(
+        replica_network(), dbg.Data(replica_arrays(160)), backend="zmq", replicas=2, steps=60,
+        algorithm=dbg.Downpour(max_staleness=1), backend_options={"heartbeat_s": 0.1, "log": str},
+        checkpoint=tmp_path, progress=Elsewhere(20, stop_and_ask),
+    ).train()  # fmt: skip
+    text, shown = said
+    assert text.code == 1
+    assert "stalled: replica 1, partition 0 can't go on" in text.out
+    assert "shard 0 waits for a push of replica 1, partition 0" in text.out
+    (gone,) = [one for one in json.loads(shown.out)["findings"] if one["kind"] == "gone"]
+    assert gone["machines"] == ["replica 1, partition 0"]
+    assert set(gone["waiting"]) >= {"shard 0", "replica 0, partition 0"}

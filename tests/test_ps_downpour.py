@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf, nan
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,7 @@ def test_every_batch_is_used_once_whoever_joins_and_dies(
     assert world.is_finished, "it does not come to an end"
     assert world.coordinator.ledger.used == ((0, TOTAL),)
     partial = set(numbers(world.coordinator.ledger.partial.pairs))
+    assert sum(gone.halved for gone in world.gone) == len(partial)
     for value in world.values().values():
         assert not np.any(value < -1), "used twice"
         assert set(np.flatnonzero(value == 0)) <= partial, "lost"
@@ -285,16 +286,3 @@ def test_a_loss_that_rises_raises_one() -> None:
 def test_a_loss_that_only_rises_raises_one() -> None:
     (alarm,) = losses(LossWatch(), np.linspace(2.3, 50.0, 300))
     assert alarm.step < 150
-
-
-@pytest.mark.parametrize("value", [nan, inf, -inf])
-def test_a_loss_that_is_not_finite_is_told_with_its_replica_and_step(value: float) -> None:
-    coordinator = coordinator_of()
-    for _ in range(2):
-        coordinator.join(Join("net"))
-    train(coordinator, 1)
-    (alarm,) = coordinator.progress(Progress(1, 1, 7, value, 0))
-    assert alarm == Alarm(f"the loss of replica 1 is {value} at its step 7", 1, 7, value) or (
-        np.isnan(value) and isinstance(alarm, Alarm) and (alarm.replica, alarm.step) == (1, 7)
-    )
-    assert coordinator.progress(Progress(1, 1, 8, value, 0)) == [], "once"

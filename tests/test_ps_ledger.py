@@ -107,7 +107,6 @@ def test_batches_of_a_push_that_only_some_shards_have_are_used_and_told() -> Non
     assert ledger.close((0, 1), rows) == ((2, 4),)
     assert ledger.used == ((0, 2),)
     assert ledger.partial.pairs == ((1, 2),)
-    assert ledger.epochs() == 2 / 7
     used, partial = used_of([*rows, Applied(1, 0, 1, 1, ((7, 8),))])
     assert (used.pairs, partial.pairs) == (((0, 2), (7, 8)), ((1, 2),))
 

@@ -125,7 +125,7 @@ def test_a_gap_is_refused_and_says_what_is_missing() -> None:
     shard = shard_of()
     ask(shard, Admit(0, 1, (0,)))
     answer = ask(shard, push(3), gradient())
-    assert answer == Refused("Push", 0, 0, 1, 3, Reason.GAP, expected=1)
+    assert answer == Refused("Push", 0, 0, 1, 3, Reason.GAP, "(1 is next)")
     assert not values(shard).any()
 
 
@@ -519,7 +519,8 @@ def test_orders_are_executed_once_and_all_or_none() -> None:
     assert ask(shard, more) == Executed(2, ()), "asked again"
     assert shard._blocks.updates == 1
     assert shard.receive("me", Execute(1, ())) == [], "its answer has arrived"
-    assert ask(shard, Execute(4, ())) == Refused("Execute", READER, 0, 0, 4, Reason.GAP, expected=3)
+    gap = Refused("Execute", READER, 0, 0, 4, Reason.GAP, "(3 is next)")
+    assert ask(shard, Execute(4, ())) == gap
     bad = ask(shard, Execute(3, (Zero("b"), Scale(2.0, "c"))))
     assert (bad.reason, bad.detail) == (Reason.MALFORMED, "Scale: there is no vector 'c'")
     assert ask(shard, Execute(3, (Norm("b"),))).detail == "Norm: there is no vector 'b'"
@@ -588,7 +589,7 @@ def test_messages_travel() -> None:
         Mark(3, ("s0",)),
         Cut(3, ((0, 1, 7),)),
         Closed(0, 1, (Applied(0, 0, 1, 7, ((0, 7),)),)),
-        Refused("Push", 0, 0, 1, 3, Reason.GAP, 2, "detail"),
+        Refused("Push", 0, 0, 1, 3, Reason.GAP, "detail"),
         messages.Progress(0, 1, 4, float("inf"), 3, ((1, 4),), True),
     )
     for message in some:

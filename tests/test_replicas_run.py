@@ -139,16 +139,20 @@ def breaking() -> dbg.Network:
 
 
 @pytest.mark.parametrize("backend", ["local", pytest.param("zmq", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("algorithm", ["downpour", "sync"])
+@pytest.mark.parametrize("partitions", [1, 2])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_loss_that_is_not_finite_is_traced_to_its_layer(
-    algorithm: str, backend: str, tmp_path: Path
+    algorithm: str, partitions: int, backend: str, tmp_path: Path
 ) -> None:
-    options = {"algorithm": algorithm, "replicas": 2, "backend": backend}
+    options = {
+        "algorithm": algorithm, "replicas": 2, "partitions": partitions, "strategy": "tiles",
+        "backend": backend,
+    }  # fmt: skip
     with pytest.raises(RunError) as caught:
         train(breaking(), checkpoint=tmp_path, **options)
     error = caught.value
     pattern = (
-        r"replica [01], partition 0: the loss is nan at its step 1; "
+        r"replica [01], partition [01]: the loss is nan at (its step 1|the start); "
         r"it first appears in layer 'logs' \(log\): \d+ nan of 32 values"
     )
     assert re.fullmatch(pattern, error.rule)
@@ -164,6 +168,17 @@ def test_an_example_that_is_not_finite_is_named() -> None:
     said = r"input 'x' of the training data holds 1 nan of 48 values in this batch: see example 5\n"
     with pytest.raises(RunError, match=said):
         train(data=broken, algorithm="downpour", replicas=2)
+
+
+def test_a_held_out_example_that_is_not_finite_is_named() -> None:
+    broken = arrays(21, seed=1)
+    broken["x"][3, 1] = np.nan
+    said = (
+        r"evaluator 0: evaluation after step 4: the loss is nan \(softmax\w+ nan\); "
+        r"input 'x' of the held-out data holds 1 nan of 48 values in this batch: see example 3\n"
+    )
+    with pytest.raises(RunError, match=said):
+        train(data=dbg.Data(arrays(), broken), algorithm="downpour", steps=8, evaluate_every=4)
 
 
 class Lonely:
@@ -247,6 +262,14 @@ from replica_tools import arrays, network
 
 def data():
     return arrays(), arrays(21, seed=1)
+
+
+def wider():
+    return network(hidden=9)
+
+
+def changed():
+    return network(activation="tanh")
 """
 
 
@@ -293,6 +316,9 @@ def test_the_command_line_says_what_compression_saved(
         ("--algorithm sync --method cg", "--method belongs to --algorithm sandblaster"),
         ("--replicas 2", "replicas is given, but a plain run has none"),
         ("--algorithm sandblast", "did you mean 'sandblaster'"),
+        ("--algorithm downpour --shards 1000", "1000 shards are more"),
+        ("--algorithm downpour --optimizer adagard", "did you mean 'adagrad'"),
+        ("--algorithm sync --replicas 2 --backups 2", "at least one must count"),
     ],
 )
 def test_refusals_of_the_command_line(
@@ -302,6 +328,28 @@ def test_refusals_of_the_command_line(
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_command_line_says_what_does_not_fit(
+    algorithm: str, spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--algorithm", algorithm, "--replicas", "2", "--steps", "3", "--quiet"]
+    folder = str(tmp_path / "run")
+    assert run(["train", spec, *common, "--checkpoint", folder]) == 0
+    for function, said in (
+        ("wider", "parameter 'hidden/weights' is float32[6,8] there, float32[6,9] in the network"),
+        ("changed", "layers, losses or options were changed since"),
+    ):
+        resumed = [f"{spec}:{function}", *common, "--checkpoint", folder, "--resume"]
+        assert run(["train", *resumed]) == 1
+        assert said in capsys.readouterr().err
+    assert checkpoint.load(folder)[0].step == 3, "nothing is lost"
+    few = str(tmp_path / "few.npz")
+    np.savez(few, **arrays(12))
+    assert run(["train", spec, *common, "--data", few]) == (algorithm != "sandblaster")
+    said = "" if algorithm == "sandblaster" else "too few for 2 replicas"
+    assert said in capsys.readouterr().err
 
 
 def test_a_theatre_by_name() -> None:

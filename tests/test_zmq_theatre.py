@@ -132,6 +132,7 @@ def _pushes(script: Script, number: int) -> list[int]:
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_replica_is_told_to_all_and_the_others_go_on(
     theatre: ZmqTheatre, log: list[str]
 ) -> None:
@@ -188,6 +189,7 @@ def test_a_stopped_replica_is_lost_and_when_it_wakes_up_it_is_refused_and_ends(
     _nothing_after_the_loss(script)
 
 
+@pytest.mark.slow
 def test_an_exception_names_the_actor(theatre: ZmqTheatre) -> None:
     script = Script(lambda _: None, [Envelope(OTHER, Say(0, "raise"))])
     with pytest.raises(RunError, match=r"^shard 1: ZeroDivisionError: one by nought") as caught:

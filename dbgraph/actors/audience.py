@@ -48,9 +48,8 @@ class Wish:
 class Audience(Protocol):
     """Who is told of the run; it writes the log, the table and the checkpoints."""
 
-    def stepped(self, step: int, loss: float, replica: int | None, examples: int) -> None:
-        """Steps done in all; of the new ones the last loss, the replica that did them, if it was
-        one alone, and their examples."""
+    def stepped(self, step: int, loss: float, examples: int) -> None:
+        """Steps done in all; of the new ones the last loss, and their examples."""
 
     def replica(self, number: int, doing: str, staleness: int | None, now: float) -> None:
         """A sign of life of a replica, or of what became of it."""
@@ -65,7 +64,7 @@ class Audience(Protocol):
         """For people."""
 
     def alarm(self, rule: str, replica: int | None, step: int, loss: float) -> None:
-        """Something is wrong. May raise RunError to end the run."""
+        """Training goes wrong, but goes on."""
 
     def appraising(self, step: int) -> None:
         """The model as it is after so many steps will be evaluated."""

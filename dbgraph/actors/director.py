@@ -83,9 +83,7 @@ class Director:
         """A replica is to go, at the user's wish."""
         raise NotImplementedError
 
-    def take(
-        self, sender: Address, message: Any, arrays: Arrays, now: float
-    ) -> Iterable[Envelope]:
+    def take(self, sender: Address, message: Any, arrays: Arrays, now: float) -> Iterable[Envelope]:
         """Any other message."""
         raise NotImplementedError
 
@@ -188,10 +186,10 @@ class Director:
 
     # For the algorithms
 
-    def stepped(self, steps: int, loss: float, replica: int | None, examples: int) -> None:
+    def stepped(self, steps: int, loss: float, examples: int) -> None:
         """More steps are done."""
         self.step += steps
-        self.audience.stepped(self.step, loss, replica, examples)
+        self.audience.stepped(self.step, loss, examples)
 
     def after_steps(self, now: float) -> list[Envelope]:
         """What is due by now: an evaluation, a snapshot, the end."""

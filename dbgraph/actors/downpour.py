@@ -10,7 +10,7 @@ from dbgraph.actor import Address, Arrays, Envelope
 from dbgraph.actors.audience import Audience, Company
 from dbgraph.actors.director import Director
 from dbgraph.ps.alarm import Alarm
-from dbgraph.ps.downpour import Coordinator, Finished, Gone, Instruction, Taken, ToReplica
+from dbgraph.ps.downpour import Coordinator, Finished, Gone, Instruction, ToReplica
 from dbgraph.ps.ledger import Ledger
 from dbgraph.ps.messages import Admitted, Closed, End, Join, Leave, Progress, Refused
 from dbgraph.ps.options import Downpour
@@ -19,7 +19,9 @@ from dbgraph.state import State
 
 
 class DownpourDirector(Director):
-    """Args:
+    """See above.
+
+    Args:
         share: batches to hand out at a time, at most (`ledger.share`).
     """
 
@@ -51,9 +53,7 @@ class DownpourDirector(Director):
         self.leave(replica, "gone", now)
         return [Envelope(Address("replica", replica), End("it was removed"))]
 
-    def take(
-        self, sender: Address, message: Any, arrays: Arrays, now: float
-    ) -> Iterable[Envelope]:
+    def take(self, sender: Address, message: Any, arrays: Arrays, now: float) -> Iterable[Envelope]:
         match message:
             case Admitted():
                 return self._carried_out(self._core.admitted(sender.number, message), now)
@@ -88,7 +88,7 @@ class DownpourDirector(Director):
         if steps > 0:
             self._steps[who] = message.step
             self.audience.computed(who[0], steps * self._batch, now)
-            self.stepped(steps, message.loss, who[0], steps * self._batch)
+            self.stepped(steps, message.loss, steps * self._batch)
             found += self.after_steps(now)
         return found
 
@@ -106,10 +106,13 @@ class DownpourDirector(Director):
                     found.append(Envelope(Address("replica", number), message))
                 case Alarm(rule, replica, step, loss):
                     self.audience.alarm(rule, replica, step, loss)
-                case Gone(number):
+                case Gone(number, _, halved):
                     self.leave(number, "gone", now)
+                    if halved:
+                        self.audience.note(
+                            f"replica {number} died while it pushed: {halved} of its batches count "
+                            "on some shards only"
+                        )
                 case Finished():
                     found += self.ended()
-                case Taken():
-                    raise AssertionError("snapshots are the director's")
         return found

@@ -19,15 +19,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
-from dbgraph.actor import COORDINATOR, MESSAGES, Address, Arrays, Awaited, Envelope
+from dbgraph.actor import COORDINATOR, Address, Arrays, Envelope
+from dbgraph.actors.inquiry import Blame
 from dbgraph.actors.leading import Leading
-from dbgraph.actors.messages import Cargo, Exit, Lesson, Ordinal, Stowed, Summed
-from dbgraph.actors.partition import Partition, parameters_of
-from dbgraph.actors.posting import delivered
+from dbgraph.actors.member import Member
+from dbgraph.actors.messages import Exit, Lesson, Ordinal, Stowed, Summed
+from dbgraph.actors.partition import Partition
 from dbgraph.actors.runs import RunOf, runs_of
 from dbgraph.coordinate.messages import (
     Compute,
@@ -37,14 +39,15 @@ from dbgraph.coordinate.messages import (
 )
 from dbgraph.errors import RunError
 from dbgraph.ps.compress import Compression
-from dbgraph.ps.messages import End, Fetch, Fetched, Join, Reason, Refused, Stage, Staged
+from dbgraph.ps.messages import End, Fetch, Fetched, Reason, Refused, Stage, Staged
 from dbgraph.ps.packing import pack, part_of
 from dbgraph.ps.routes import Routes
 from dbgraph.sampler import Batches
-from dbgraph.trace.events import Recorder
 
 Gradients = dict[str, np.ndarray]
 PLAIN = Compression()
+START = 1
+"""The number of a batch method's first evaluation, which is no trial."""
 EPOCH = 1
 """No replica's number is ever used twice, so each has but one epoch."""
 
@@ -71,18 +74,23 @@ class Task:
     loss: float = 0.0
     gradients: Gradients = field(default_factory=dict)
 
+    @property
+    def is_trial(self) -> bool:
+        """Whether it may well be that a line search has tried a step that is too far."""
+        return self.stage is None and self.name[0] > START
 
-class BatchReplica:
+    @property
+    def when(self) -> str:
+        """For people."""
+        return "at the start" if self.stage is None else f"at its step {self.name[0] + 1}"
+
+
+class BatchReplica(Member):
     """See above.
 
     Args:
         address: its replica's number is that under which shards have admitted it, in epoch 1.
-        partitions: of the replica.
-        fingerprint: of the network.
-        batches: which examples the number of a Lesson's batch stands for.
     """
-
-    deadline: float | None = None
 
     def __init__(
         self,
@@ -90,14 +98,12 @@ class BatchReplica:
         partitions: int,
         fingerprint: str,
         partition: Partition,
-        routes: Routes,
         batches: Batches,
+        blame: Blame,
+        routes: Routes,
     ) -> None:
-        self.is_over = False
-        self._address = address
-        self._all = [address._replace(partition=p) for p in range(partitions)]
-        self._fingerprint = fingerprint
-        self._partition, self._routes, self._batches = partition, routes, batches
+        super().__init__(address, partitions, fingerprint, partition, batches, blame)
+        self._routes = routes
         self._who = (address.number, address.partition, EPOCH)
         self._ordinal: Ordinal = (0, 0)
         self._task: Task | None = None
@@ -108,60 +114,17 @@ class BatchReplica:
         self._unstaged: dict[int, set[int]] = {}
         self._leading = Leading(partitions)
 
-    @property
-    def _leader(self) -> Address:
-        return self._all[0]
-
-    def record(self, recorder: Recorder) -> None:
-        """See `actor.Recordable`."""
-        self._partition.record(recorder)
-
-    # The backend's calls
-
-    def start(self, now: float) -> Iterable[Envelope]:
-        leads = self._address == self._leader
-        return [Envelope(COORDINATOR, Join(self._fingerprint))] if leads else []
-
-    def receive(
-        self, sender: Address, message: Any, arrays: Arrays, now: float
-    ) -> Iterable[Envelope]:
-        return delivered(self._address, self._take(sender, message, arrays), self._take)
-
-    def lost(self, peer: Address, now: float) -> Iterable[Envelope]:
-        """Without a sibling, or the coordinator, there is nothing to go on for."""
-        self.is_over |= peer in self._all or peer == COORDINATOR
-        return []
-
-    def work(self) -> Iterable[Envelope] | None:
-        sent = self._partition.advance()
-        if sent is None or self._partition.is_running:
-            return sent
-        return delivered(self._address, self._add_run(), self._take)
-
-    def tick(self, now: float) -> Iterable[Envelope]:
-        return []
-
-    @property
-    def awaits(self) -> Awaited:
-        """A sibling's value, shards' parameters, or what anybody says next."""
-        if (value := self._partition.awaits) is not None:
-            return value
+    def missing(self) -> Iterable[int]:
         if self._task is None or self._fetched == self._task.fetch:
-            return MESSAGES
-        return parameters_of(s for s in self._routes.fetched if s not in self._arrays)
+            return ()
+        return (shard for shard in self._routes.fetched if shard not in self._arrays)
 
     # Messages
 
-    def _take(self, sender: Address, message: Any, arrays: Arrays) -> Iterable[Envelope]:
+    def take(self, sender: Address, message: Any, arrays: Arrays) -> Iterable[Envelope]:
         match message:
-            case Cargo():
-                self._partition.deliver(message, arrays)
-                return []
             case Summed() | Stowed():
                 return self._leading.told(message)
-            case Exit():
-                self.is_over = True
-                return []
             case Fetched():
                 return self._take_fetched(sender.number, message, arrays)
             case Staged():
@@ -255,22 +218,19 @@ class BatchReplica:
         if after is not None:
             self._partition.expect(after.examples)
 
-    def _add_run(self) -> Iterable[Envelope]:
-        """A run has ended."""
-        task = self._task
+    def finished(self) -> Iterable[Envelope]:
+        task, loss = self._task, self._partition.loss()
         assert task is not None
+        if not isfinite(loss) and not task.is_trial:
+            return self.inquire(f"the loss is {loss} {task.when}")
         factor = task.runs.popleft().factor
-        partition = self._partition
-        # The line search of a batch method may well try a step that is too far.
-        searched = task.stage is None
-        loss = partition.loss() if searched else partition.good_loss(task.name[0] + 1)
         task.loss += factor * loss
         _add(task.gradients, self._partition.gradients(), factor)
         if task.runs:
             self._run()
             return []
         self._task = None
-        told = [Envelope(self._leader, Summed(task.name, task.loss))]
+        told = [Envelope(self.leader, Summed(task.name, task.loss))]
         if task.stage is None:
             self._kept[task.name] = task.gradients
             return told
@@ -302,7 +262,7 @@ class BatchReplica:
         if self._unstaged[sequence]:
             return []
         del self._unstaged[sequence]
-        return [Envelope(self._leader, Stowed(sequence))]
+        return [Envelope(self.leader, Stowed(sequence))]
 
 
 def _add(sums: Gradients, gradients: Mapping[str, np.ndarray], factor: float) -> None:

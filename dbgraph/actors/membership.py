@@ -77,9 +77,7 @@ class BatchDirector(Director):
     def rest(self, now: float) -> Iterable[Envelope]:
         return []  # the algorithm looks at `is_stopping` where it may
 
-    def take(
-        self, sender: Address, message: Any, arrays: Arrays, now: float
-    ) -> Iterable[Envelope]:
+    def take(self, sender: Address, message: Any, arrays: Arrays, now: float) -> Iterable[Envelope]:
         match message:
             case Admitted():
                 return self._take_admitted(sender.number, message.replica, now)

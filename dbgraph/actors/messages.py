@@ -30,6 +30,19 @@ class Exit(Message, frozen=True):
     """To a partition: end, for good."""
 
 
+class Reveal(Message, frozen=True):
+    """With which parameters did you compute this run? Its loss is not finite."""
+
+    ordinal: Ordinal
+
+
+class Revealed(Message, frozen=True):
+    """With these. Arrays: by leaf; none where they are not kept any more."""
+
+    ordinal: Ordinal
+    leaves: tuple[str, ...]
+
+
 # --- within a replica under Downpour: from its leader ---
 
 
@@ -189,6 +202,8 @@ class Appraised(Message, frozen=True):
 Own = (
     Cargo
     | Exit
+    | Reveal
+    | Revealed
     | Launch
     | Proceed
     | Halt

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from math import isfinite
+from collections import deque
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from dbgraph.actor import Address, Arrays, Awaited, Envelope
 from dbgraph.actors.messages import Cargo, Ordinal
-from dbgraph.errors import RunError
 from dbgraph.job import Step
 from dbgraph.machine import Finished, Machine, Outgoing, Waiting
 from dbgraph.readahead import ReadAhead
-from dbgraph.state import State
 from dbgraph.trace.events import Recorder, run_number
 from dbgraph.trace.program import ProgramLog
 
@@ -22,23 +20,23 @@ TRAIN = "train"
 
 NEVER: Ordinal = (-1, 0)
 
-Blame = Callable[[State, Step, str], RunError]
-"""(parameters of a step, the step, what went wrong) → that, and where in the network it began."""
-
 
 class Partition:
     """Computes gradients. Values for runs that have not begun here are kept until they do.
 
     Args:
         machine: of a job without a rule, whose only plan is TRAIN.
-        blame: for a loss that is not finite; None where the partition can't tell.
+        keep: how many settings of the parameters are kept, the present one included.
+
+    Attributes:
+        ordinal, step: of the run that was begun last.
     """
 
-    def __init__(self, machine: Machine, address: Address, blame: Blame | None = None) -> None:
-        self._machine, self._address, self._blame = machine, address, blame
-        self._step = Step(TRAIN)
+    def __init__(self, machine: Machine, address: Address, keep: int = 1) -> None:
+        self._machine, self._address = machine, address
+        self.ordinal, self.step = NEVER, Step(TRAIN)
+        self._settings: deque[tuple[Ordinal, Mapping[str, np.ndarray]]] = deque(maxlen=keep)
         self._reader = ReadAhead(lambda examples: machine.read(Step(TRAIN, examples=examples)))
-        self._ordinal = NEVER
         self._early: dict[Ordinal, list[tuple[Cargo, Arrays]]] = {}
         self._waiting: Waiting | None = None
         self.is_running = False
@@ -49,7 +47,13 @@ class Partition:
 
     def set(self, parameters: Mapping[str, np.ndarray]) -> None:
         """By the leaf's name; who gives them changes them no more."""
+        self._settings.append((self.ordinal, parameters))
         self._machine.set_parameters(parameters)
+
+    def parameters(self, ordinal: Ordinal) -> Mapping[str, np.ndarray]:
+        """By the leaf's name those of a run; nothing where they are not kept any more."""
+        settings = reversed(self._settings)
+        return next((parameters for after, parameters in settings if after < ordinal), {})
 
     def begin(self, ordinal: Ordinal, number: int, examples: np.ndarray) -> None:
         """Begins a run; one that has not ended is called off.
@@ -59,9 +63,9 @@ class Partition:
         """
         if (log := self._machine.log) is not None:
             log.recorder.begin(run_number(ordinal), TRAIN)
-        self._step = Step(TRAIN, number, examples=examples, want=frozenset({"loss"}))
-        self._machine.begin(self._step, self._reader.take(examples))
-        self._ordinal, self.is_running = ordinal, True
+        self.step = Step(TRAIN, number, examples=examples, want=frozenset({"loss"}))
+        self._machine.begin(self.step, self._reader.take(examples))
+        self.ordinal, self.is_running = ordinal, True
         for early in sorted(o for o in self._early if o <= ordinal):
             for cargo, arrays in self._early.pop(early):
                 self.deliver(cargo, arrays)
@@ -75,9 +79,9 @@ class Partition:
         if (log := self._machine.log) is not None:
             at = log.recorder.arrived_at
             log.arrived(run_number(cargo.ordinal), cargo.transfer, cargo.microbatch, at)
-        if cargo.ordinal > self._ordinal:
+        if cargo.ordinal > self.ordinal:
             self._early.setdefault(cargo.ordinal, []).append((cargo, arrays))
-        elif cargo.ordinal == self._ordinal:
+        elif cargo.ordinal == self.ordinal:
             self._machine.deliver(cargo.transfer, cargo.microbatch, arrays[0])
 
     def advance(self) -> list[Envelope] | None:
@@ -91,7 +95,7 @@ class Partition:
         self._waiting = event if isinstance(event, Waiting) else None
         if isinstance(event, Outgoing):
             to = self._address._replace(partition=self._machine.receiver(event.transfer))
-            cargo = Cargo(self._ordinal, event.transfer, event.microbatch)
+            cargo = Cargo(self.ordinal, event.transfer, event.microbatch)
             return [Envelope(to, cargo, (np.asarray(event.value),))]
         self.is_running = not isinstance(event, Finished)
         return None if self.is_running else []
@@ -113,18 +117,6 @@ class Partition:
     def loss(self) -> float:
         """Of that run; 0 where this partition does not hold it."""
         return self._machine.result().losses.get("loss", 0.0)
-
-    def good_loss(self, step: int) -> float:
-        """`loss`. Raises RunError where it is not finite and it can be told where that began.
-
-        Args:
-            step: of the replica, counted from 1.
-        """
-        loss = self.loss()
-        if self._blame is not None and not isfinite(loss):
-            rule = f"the loss is {loss} at its step {step}"
-            raise self._blame(self._machine.collect(), self._step, rule)
-        return loss
 
 
 def parameters_of(shards: Iterable[int]) -> Awaited:

@@ -6,23 +6,24 @@ coordinator, and to the clients of all partitions.
 | from        | message                              | goes to            |
 |-------------|--------------------------------------|--------------------|
 | coordinator | Train, Work, Rest, End               | the leader's driver|
-| leader      | Launch, Proceed, Halt, Exit          | the partition      |
+| leader      | Launch, Proceed, Halt                | the partition      |
 | partition   | Waits, Did, Acknowledged, Quits, Sacked | the leader's driver|
 | shard       | Fetched, Pushed, Refused             | the client         |
-| sibling     | Cargo                                | the machine        |
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import isfinite
 from typing import Any
 
 import msgspec
 
-from dbgraph.actor import COORDINATOR, MESSAGES, Address, Arrays, Awaited, Envelope
+from dbgraph.actor import COORDINATOR, Address, Arrays, Envelope
+from dbgraph.actors.inquiry import Blame
+from dbgraph.actors.member import Member
 from dbgraph.actors.messages import (
     Acknowledged,
-    Cargo,
     Did,
     Exit,
     Halt,
@@ -32,15 +33,13 @@ from dbgraph.actors.messages import (
     Sacked,
     Waits,
 )
-from dbgraph.actors.partition import Partition, parameters_of
-from dbgraph.actors.posting import delivered
+from dbgraph.actors.partition import Partition
 from dbgraph.ps import client as clients
 from dbgraph.ps import replica as drivers
 from dbgraph.ps.client import Client
 from dbgraph.ps.messages import (
     End,
     Fetched,
-    Join,
     Progress,
     Pushed,
     Refused,
@@ -52,22 +51,13 @@ from dbgraph.ps.ranges import Ranges
 from dbgraph.ps.replica import ReplicaDriver
 from dbgraph.ps.underway import Send
 from dbgraph.sampler import Batches
-from dbgraph.trace.events import Recorder
 
 MakeClient = Callable[[int, int, int], Client]
 """(replica, partition, epoch) → the client of that partition."""
 
 
-class DownpourReplica:
-    """See above.
-
-    Args:
-        partitions: of the replica.
-        fingerprint: of the network.
-        batches: which examples each number stands for.
-    """
-
-    deadline: float | None = None
+class DownpourReplica(Member):
+    """See above."""
 
     def __init__(
         self,
@@ -75,14 +65,12 @@ class DownpourReplica:
         partitions: int,
         fingerprint: str,
         partition: Partition,
-        make_client: MakeClient,
         batches: Batches,
+        blame: Blame,
+        make_client: MakeClient,
     ) -> None:
-        self.is_over = False
-        self._address = address
-        self._all = [address._replace(partition=p) for p in range(partitions)]
-        self._fingerprint = fingerprint
-        self._partition, self._make_client, self._batches = partition, make_client, batches
+        super().__init__(address, partitions, fingerprint, partition, batches, blame)
+        self._make_client = make_client
         self._driver = ReplicaDriver(partitions)
         self._staleness = [0] * partitions
         self._client: Client | None = None
@@ -93,62 +81,18 @@ class DownpourReplica:
         self._applied = Ranges()
         self._stale: dict[int, int] = {}
 
-    @property
-    def _leader(self) -> Address:
-        return self._all[0]
-
-    def record(self, recorder: Recorder) -> None:
-        """See `actor.Recordable`."""
-        self._partition.record(recorder)
-
-    # The backend's calls
-
-    def start(self, now: float) -> Iterable[Envelope]:
-        leads = self._address == self._leader
-        return [Envelope(COORDINATOR, Join(self._fingerprint))] if leads else []
-
-    def receive(
-        self, sender: Address, message: Any, arrays: Arrays, now: float
-    ) -> Iterable[Envelope]:
-        return self._delivered(self._take(sender, message, arrays))
-
-    def lost(self, peer: Address, now: float) -> Iterable[Envelope]:
-        """Without a sibling, or the coordinator, there is nothing to go on for."""
-        self.is_over |= peer in self._all or peer == COORDINATOR
-        return []
-
-    def work(self) -> Iterable[Envelope] | None:
-        sent = self._partition.advance()
-        if sent is None or self._partition.is_running:
-            return sent
-        return self._delivered(self._finish())
-
-    def tick(self, now: float) -> Iterable[Envelope]:
-        return []
-
-    @property
-    def awaits(self) -> Awaited:
-        """A sibling's value, shards' parameters, or what anybody says next."""
-        if (value := self._partition.awaits) is not None:
-            return value
-        shards = self._client.awaits if self._client is not None else ()
-        return parameters_of(shards) if shards else MESSAGES
-
-    def _delivered(self, envelopes: Iterable[Envelope]) -> list[Envelope]:
-        return delivered(self._address, envelopes, self._take)
+    def missing(self) -> Iterable[int]:
+        return self._client.awaits if self._client is not None else ()
 
     # Messages
 
-    def _take(self, sender: Address, message: Any, arrays: Arrays) -> Iterable[Envelope]:
+    def take(self, sender: Address, message: Any, arrays: Arrays) -> Iterable[Envelope]:
         if sender.kind == "shard":
             return self._from_shard(sender.number, message, arrays)
         if sender == COORDINATOR:
             return self._drive(self._from_coordinator(message))
         match message:
-            case Cargo():
-                self._partition.deliver(message, arrays)
-                return []
-            case Launch() | Proceed() | Halt() | Exit():
+            case Launch() | Proceed() | Halt():
                 return self._from_leader(message)
         return self._drive(self._from_partition(sender.partition, message))
 
@@ -163,12 +107,10 @@ class DownpourReplica:
             case End():
                 return self._driver.end(message)
 
-    def _from_leader(self, message: Launch | Proceed | Halt | Exit) -> Iterable[Envelope]:
+    def _from_leader(self, message: Launch | Proceed | Halt) -> Iterable[Envelope]:
         match message:
             case Launch(replica, epoch):
                 return self._launch(replica, epoch)
-            case Exit():
-                self.is_over = True
             case Proceed() if message.epoch == self._epoch:
                 self._proceed(message)
             case Halt() if message.epoch == self._epoch and self._client is not None:
@@ -231,14 +173,16 @@ class DownpourReplica:
         examples = self._batches.examples(message.batch)
         self._partition.begin((self._epoch, message.step), message.batch, examples)
 
-    def _finish(self) -> Iterable[Envelope]:
-        """The step is computed."""
+    def finished(self) -> Iterable[Envelope]:
         assert self._client is not None
         assert self._begin is not None
-        loss = self._partition.good_loss(self._begin.step + 1)
-        yield Envelope(self._leader, Did(self._epoch, loss))
+        loss = self._partition.loss()
+        if not isfinite(loss):
+            return self.inquire(f"the loss is {loss} at its step {self._begin.step + 1}")
+        did = Envelope(self.leader, Did(self._epoch, loss))
         one = ((self._batch, self._batch + 1),)
-        yield from self._passed_on(self._client.finished(self._partition.gradients(), one))
+        done = self._client.finished(self._partition.gradients(), one)
+        return [did, *self._passed_on(done)]
 
     def _from_shard(
         self, shard: int, message: Fetched | Pushed | Refused, arrays: Arrays
@@ -264,7 +208,7 @@ class DownpourReplica:
         news = client.applied.subtract(self._applied.pairs).pairs
         self._applied.update(news)
         stale = max(self._stale.values())
-        yield Envelope(self._leader, Acknowledged(self._epoch, client.acknowledged, news, stale))
+        yield Envelope(self.leader, Acknowledged(self._epoch, client.acknowledged, news, stale))
 
     def _passed_on(self, instructions: Iterable[clients.Instruction]) -> Iterable[Envelope]:
         """What the client asks for."""
@@ -274,8 +218,8 @@ class DownpourReplica:
                     yield Envelope(Address("shard", shard), message, arrays)
                 case clients.Begin(step):
                     self._begin = instruction
-                    yield Envelope(self._leader, Waits(self._epoch, step))
+                    yield Envelope(self.leader, Waits(self._epoch, step))
                 case clients.Ended():
-                    yield Envelope(self._leader, Quits(self._epoch))
+                    yield Envelope(self.leader, Quits(self._epoch))
                 case clients.Dismissed(why):
-                    yield Envelope(self._leader, Sacked(self._epoch, why))
+                    yield Envelope(self.leader, Sacked(self._epoch, why))

@@ -162,7 +162,7 @@ class SandblasterDirector(BatchDirector):
             steps = report.iteration - (before.iteration if before else 0)
             evaluations = report.evaluations - (before.evaluations if before else 0)
             if steps:
-                self.stepped(steps, report.loss, None, evaluations * self._examples)
+                self.stepped(steps, report.loss, evaluations * self._examples)
         self._is_at_report = True
         found = self.after_steps(now)
         if self.is_stopping:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dbgraph.actor import COORDINATOR, Address, Arrays, Envelope
+from dbgraph.actor import COORDINATOR, MESSAGES, Address, Arrays, Awaited, Envelope
 from dbgraph.actors.messages import Restore, Restored, ShardStatus
 from dbgraph.actors.states import state_of
+from dbgraph.ps.fetches import Pusher
 from dbgraph.ps.messages import Cut, Executed
 from dbgraph.ps.shard import Shard
 from dbgraph.state import State
@@ -28,6 +29,7 @@ class ShardActor:
         self._shard, self._initial = shard, initial
         self._orders = 0
         self._told: ShardStatus | None = None
+        self._held: dict[Pusher, float] = {}  # fetches that wait, since when
         self.deadline: float | None = None
 
     def start(self, now: float) -> Iterable[Envelope]:
@@ -42,6 +44,7 @@ class ShardActor:
             return [Envelope(sender, Restored())]
         told = self.tick(now) if isinstance(message, Cut) else []  # a run ends with one
         replies = self._shard.receive(sender, message, arrays)
+        self._held = {one: self._held.get(one, now) for one in self._shard.held}
         self._orders += sum(isinstance(reply.message, Executed) for reply in replies)
         sent = (Envelope(_address(r.to), r.message, r.arrays) for r in replies)
         return [*told, *sent]
@@ -51,6 +54,17 @@ class ShardActor:
 
     def work(self) -> Iterable[Envelope] | None:
         return None
+
+    @property
+    def awaits(self) -> Awaited:
+        """What the fetch that has waited longest waits for; else what anybody says next."""
+        if not self._held:
+            return MESSAGES
+        one, since = min(self._held.items(), key=lambda held: held[1])
+        late = tuple(Address("replica", *pusher) for pusher in self._shard.held[one])
+        names = " and ".join(map(str, late))
+        what = f"a push of {names}, to answer the fetch of {Address('replica', *one)}"
+        return Awaited(what, late, since=since)
 
     def tick(self, now: float) -> Iterable[Envelope]:
         self.deadline = now + STATUS_S

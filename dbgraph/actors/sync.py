@@ -21,7 +21,9 @@ from dbgraph.state import State
 
 
 class SyncDirector(BatchDirector):
-    """Args:
+    """See above.
+
+    Args:
         counted: gradients that a step waits for.
         steps: the number of the step at which it ends.
         ledger: of as many batches as may be asked for.
@@ -92,7 +94,7 @@ class SyncDirector(BatchDirector):
                 self._ledger.applied(member, batches)
             self._ledger.close(member, ())  # what did not count is free again
         self._taken = {}
-        self.stepped(1, done.loss, None, done.examples)
+        self.stepped(1, done.loss, done.examples)
         found = self.after_steps(now)
         if self.step >= self._steps or self.is_stopping:
             found += self.ended()

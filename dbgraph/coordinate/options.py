@@ -53,7 +53,9 @@ class Sandblaster:
                 raise UsageError(f"{name} is {value}: must be at least 0")
 
     def make_method(self, pairs: tuple[int, ...] = ()) -> Method:
-        """Args:
+        """The method by its name.
+
+        Args:
             pairs: of L-BFGS, that stand on the shards already.
         """
         match self.method:

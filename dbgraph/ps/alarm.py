@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 from statistics import fmean
 
 WINDOW = 50
@@ -28,26 +28,20 @@ class Alarm:
 
 
 class LossWatch:
-    """Watches the losses of all replicas, in the order in which they come.
+    """Watches the losses of all replicas, in the order in which they come; they are finite.
 
-    A loss that is not finite is told at once, once per replica. The loss has risen when the mean
-    of the last WINDOW losses is above the lowest such mean by half of the first one, or half of
-    what it had fallen since, whichever is more; it is told again only after it has come down.
+    The loss has risen when the mean of the last WINDOW losses is above the lowest such mean by
+    half of the first one, or half of what it had fallen since, whichever is more; it is told
+    again only after it has come down.
     """
 
     def __init__(self) -> None:
         self._last: deque[float] = deque(maxlen=WINDOW)
         self._first = self._lowest = inf
         self._has_risen = False
-        self._broken: set[int | None] = set()
 
     def told(self, replica: int | None, step: int, loss: float) -> Alarm | None:
         """Takes a step's loss."""
-        if not isfinite(loss):
-            known = replica in self._broken
-            self._broken.add(replica)
-            rule = f"the loss of replica {replica} is {loss} at its step {step}"
-            return None if known else Alarm(rule, replica, step, loss)
         self._last.append(loss)
         mean = fmean(self._last)
         if len(self._last) < WINDOW:

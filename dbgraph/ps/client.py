@@ -18,9 +18,8 @@ Dean et al. 2012, Algorithm 7.1, with what it leaves to the reader:
 (2) No local gradient is lost by a fetch that arrives between two pushes. The shard says which of
     this stream's pushes the fetched values contain; then
         parameters = fetched - local_rate * (pushes that they do not contain + accrued).
-(3) A push is acknowledged by each shard. Until then it is kept, and sent again when `resend` is
-    called or the shard says that it is missing. With compression `accrued` becomes what the push
-    has lost by it, instead of 0.
+(3) A push is acknowledged by each shard; that it comes there once and in order is the transport's
+    task. With compression `accrued` becomes what the push has lost by it, instead of 0.
 
 | event    | while                    | instructions                                  |
 |----------|--------------------------|-----------------------------------------------|
@@ -28,11 +27,9 @@ Dean et al. 2012, Algorithm 7.1, with what it leaves to the reader:
 | finished | a step is computed       | a push if due, a fetch if due, the next step  |
 | fetched  | it is awaited            | the next step, when all shards have answered  |
 | pushed   |                          | Ended, when it was the last one after `stop`  |
-| refused  | a gap                    | the pushes from there on                      |
-| refused  | anything else            | Dismissed: the replica was given up           |
+| refused  | the epoch is closed      | Dismissed: the replica was given up           |
 | stop     | no step is computed      | a push of what is accrued, uncompressed;      |
 |          |                          | Ended, when all is acknowledged               |
-| resend   | nothing came for a while | all that is not answered                      |
 
 A shard's fetch waits for the pushes that were sent to it before (`messages.Fetch.after`), so with
 n_fetch = n_push = 1 and one replica this is the server's rule, step by step, bit for bit.
@@ -47,14 +44,14 @@ import numpy as np
 
 from dbgraph.errors import RunError
 from dbgraph.ps.compress import Arrays, Compression
-from dbgraph.ps.gradients import Gradient, size_bytes
+from dbgraph.ps.gradients import Gradient
 from dbgraph.ps.local import Gradients, LocalModel
 from dbgraph.ps.messages import Fetch, Fetched, Pairs, Push, Pushed, Reason, Refused
 from dbgraph.ps.options import Downpour
 from dbgraph.ps.packing import pack, part_of
 from dbgraph.ps.ranges import Ranges
 from dbgraph.ps.routes import Leaves, Routes
-from dbgraph.ps.underway import Base, Fetching, Send, Sent, Traffic
+from dbgraph.ps.underway import Base, Fetching, Send, Sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +109,6 @@ class Client:
         options: Downpour,
         local_rate: float,
     ) -> None:
-        self.traffic = Traffic()
         self.acknowledged = 0
         self.applied = Ranges()
         self._who = (replica, partition, epoch)
@@ -156,9 +152,6 @@ class Client:
             return []
         fetching.bases[shard] = Base(message.version, message.sequence)
         fetching.arrays[shard] = arrays
-        came_bytes = sum(array.nbytes for array in arrays)
-        self.traffic.fetched_bytes += came_bytes
-        self.traffic.saved_bytes += self._routes.fetch_bytes(shard) - came_bytes
         return [] if self._computing else self._go_on()
 
     def pushed(self, shard: int, message: Pushed) -> list[Instruction]:
@@ -167,22 +160,22 @@ class Client:
             return []
         for sent in self._pushes:
             if sent.sequence <= message.sequence:
-                sent.messages.pop(shard, None)
+                sent.open.discard(shard)
         self._acknowledge()
         return self._end()
 
     def refused(self, shard: int, message: Refused) -> list[Instruction]:
         """A shard has not taken a message. After the end nothing hangs on it: a fetch that was
-        held when the replica left, for instance."""
+        held when the replica left, for instance.
+
+        Raises RunError for any other reason than that the replica was given up.
+        """
         if not self._is_mine(message) or self._ended:
             return []
-        if message.reason is not Reason.GAP:
-            return [Dismissed(f"shard {shard}: {message.what}: {message.reason} {message.detail}")]
-        return [
-            sent.messages[shard]
-            for sent in self._pushes
-            if shard in sent.messages and sent.sequence >= message.expected
-        ]
+        why = f"shard {shard}: {message.what}: {message.reason} {message.detail}".strip()
+        if message.reason is not Reason.CLOSED:
+            raise RunError(why)
+        return [Dismissed(why)]
 
     def stop(self) -> list[Instruction]:
         """No step will be finished any more; a Begin that was not followed is void."""
@@ -190,21 +183,13 @@ class Client:
         sends = self._push(Compression()) if self._local.accrued else []
         return [*sends, *self._end()]
 
-    def resend(self) -> list[Instruction]:
-        """Nothing has come for a while."""
-        pushes = [send for sent in self._pushes for send in sent.messages.values()]
-        fetching = self._fetching
-        if fetching is None:
-            return [*pushes]
-        return [*pushes, *(m for s, m in fetching.messages.items() if s not in fetching.bases)]
-
     @property
     def awaits(self) -> tuple[int, ...]:
         """The shards whose parameters the next step waits for."""
         fetching = self._fetching
         if fetching is None or self._computing:
             return ()
-        return tuple(shard for shard in fetching.messages if shard not in fetching.bases)
+        return tuple(shard for shard in self._routes.fetched if shard not in fetching.bases)
 
     # Inside
 
@@ -221,7 +206,7 @@ class Client:
         if self._fetching is None and self._step % n == 0:
             sends += self._fetch()
         fetching = self._fetching
-        if fetching is not None and not fetching.has_arrived:
+        if fetching is not None and len(fetching.bases) < len(self._routes.fetched):
             if self._local.parameters is None or self._step >= fetching.step + n - 1:
                 return sends
             fetching = None
@@ -243,32 +228,27 @@ class Client:
     def _fetch(self) -> list[Instruction]:
         self._fetches += 1
         routes = self._routes
-        messages = {}
-        for shard in routes.fetched:
+        self._fetching = Fetching(self._fetches, self._step, self._sequence)
+        sends: list[Instruction] = []
+        for shard, parts in routes.fetch_parts.items():
             after = self._sequence if shard in routes.pushed else 0
-            parts = routes.fetch_parts[shard]
             fetch = Fetch(*self._who, self._fetches, after, parts, codec=self._fetch_codec)
-            messages[shard] = Send(shard, fetch)
-        self._fetching = Fetching(self._fetches, self._step, self._sequence, messages)
-        return [*messages.values()]
+            sends.append(Send(shard, fetch))
+        return sends
 
     def _push(self, compression: Compression) -> list[Instruction]:
         """Sends what is accrued to all shards; what compression loses stays accrued."""
         self._sequence += 1
         messages = {s: self._push_to(s, compression) for s in self._routes.pushed}
         seen, lost = self._seen(messages, compression.codec)
-        self._pushes.append(Sent(self._sequence, self._local.batches.pairs, seen, messages))
+        self._pushes.append(Sent(self._sequence, self._local.batches.pairs, seen, set(messages)))
         self._local.pushed(lost)
         self._acknowledge()
         return [*messages.values()]
 
     def _push_to(self, shard: int, compression: Compression) -> Send:
         cuts = self._routes.cut(shard, self._local.accrued)
-        gradients = [gradient for _, gradient in cuts]
-        arrays = pack(gradients, compression)
-        sent_bytes = sum(array.nbytes for array in arrays)
-        self.traffic.pushed_bytes += sent_bytes
-        self.traffic.saved_bytes += sum(map(size_bytes, gradients)) - sent_bytes
+        arrays = pack([gradient for _, gradient in cuts], compression)
         base = self._local.bases.get(shard, Base())
         push = Push(
             *self._who,
@@ -295,7 +275,7 @@ class Client:
         return {**accrued, **dense}, {**lost}
 
     def _acknowledge(self) -> None:
-        open_ = [sent.sequence for sent in self._pushes if sent.messages]
+        open_ = [sent.sequence for sent in self._pushes if sent.open]
         self.acknowledged = min(open_, default=self._sequence + 1) - 1
         for sent in self._pushes:
             if sent.sequence <= self.acknowledged:
@@ -305,10 +285,10 @@ class Client:
     def _forget(self) -> None:
         """Pushes that are applied everywhere, and in every fetch that is to come."""
         after = self._fetching.after if self._fetching is not None else self._sequence
-        self._pushes = [s for s in self._pushes if s.messages or s.sequence > after]
+        self._pushes = [s for s in self._pushes if s.open or s.sequence > after]
 
     def _end(self) -> list[Instruction]:
-        if not self._stopping or self._ended or any(sent.messages for sent in self._pushes):
+        if not self._stopping or self._ended or any(sent.open for sent in self._pushes):
             return []
         self._ended = True
         return [Ended()]

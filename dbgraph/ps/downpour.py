@@ -34,7 +34,6 @@ from enum import Enum
 from typing import Any
 
 from dbgraph.ps.alarm import Alarm, LossWatch
-from dbgraph.ps.compress import Arrays
 from dbgraph.ps.ledger import Ledger
 from dbgraph.ps.messages import (
     Admit,
@@ -45,16 +44,14 @@ from dbgraph.ps.messages import (
     End,
     Join,
     Leave,
-    Marked,
     Pairs,
     Progress,
     Rest,
-    Snapped,
     Train,
     Work,
 )
 from dbgraph.ps.options import Downpour
-from dbgraph.ps.snapshot import Snapshot, Snapshotting, ToShard
+from dbgraph.ps.snapshot import ToShard
 
 DONE = "all batches are used"
 
@@ -73,17 +70,12 @@ class Gone:
 
     Attributes:
         returned: the batches that it had, and that are to be taken by others.
+        halved: how many count on some shards only: it died while it pushed them.
     """
 
     replica: int
     returned: Pairs
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A snapshot is whole; `snapshot.recorded(ledger)` goes into a checkpoint."""
-
-    snapshot: Snapshot
+    halved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +83,7 @@ class Finished:
     """All batches are used."""
 
 
-Instruction = ToShard | ToReplica | Alarm | Gone | Taken | Finished
+Instruction = ToShard | ToReplica | Alarm | Gone | Finished
 
 
 class Doing(Enum):
@@ -147,8 +139,6 @@ class Coordinator:
         self._steps = 0
         self._epochs: dict[int, int] = {}
         self._watch = LossWatch()
-        self._snapshots = 0
-        self._snapshotting: Snapshotting | None = None
         self._finished = False
 
     # Replicas
@@ -231,32 +221,12 @@ class Coordinator:
         if len(replica.closed) < len(self._pushing):
             return []
         rows = [a for applied in replica.closed.values() for a in applied]
+        before = len(self.ledger.partial)
         returned = self.ledger.close((message.replica, message.epoch), rows)
+        halved = len(self.ledger.partial) - before
         replica.doing = Doing.WAITING
-        gone = [] if replica.stays else [self._gone(message.replica, returned)]
+        gone = [] if replica.stays else [self._gone(message.replica, returned, halved)]
         return [*gone, *self._go_on()]
-
-    # Snapshots
-
-    def snapshot(self) -> list[Instruction]:
-        """Begins one; nothing where one is under way."""
-        if self._snapshotting is not None:
-            return []
-        self._snapshots += 1
-        self._snapshotting = Snapshotting(self._snapshots, len(self._pushing))
-        return [*self._snapshotting.begin()]
-
-    def marked(self, shard: int, message: Marked) -> list[Instruction]:
-        return [*self._snapshotting.marked(shard, message)] if self._snapshotting else []
-
-    def snapped(self, shard: int, message: Snapped, arrays: Arrays) -> list[Instruction]:
-        if self._snapshotting is None:
-            return []
-        snapshot = self._snapshotting.snapped(shard, message, arrays)
-        if snapshot is None:
-            return []
-        self._snapshotting = None
-        return [Taken(snapshot)]
 
     # Inside
 
@@ -303,9 +273,9 @@ class Coordinator:
         close = Close(number, replica.epoch)
         return [*self._to_all(dict.fromkeys(self._pushing, close))]
 
-    def _gone(self, number: int, returned: Pairs) -> Gone:
+    def _gone(self, number: int, returned: Pairs, halved: int = 0) -> Gone:
         del self.replicas[number]
-        return Gone(number, returned)
+        return Gone(number, returned, halved)
 
     def _to_all(self, messages: Mapping[int, Any]) -> Iterable[ToShard]:
         return (ToShard(shard, message) for shard, message in messages.items())

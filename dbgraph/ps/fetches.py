@@ -20,6 +20,9 @@ from dbgraph.ps.packing import pack, region_of
 from dbgraph.ps.reply import Reply, Source, refuse
 from dbgraph.ps.streams import Streams
 
+Pusher = tuple[int, int]
+"""A replica, and a partition of it."""
+
 
 class Fetches:
     """Of one shard.
@@ -54,6 +57,17 @@ class Fetches:
             del self._held[key]
         return [self._answer(source, fetch) for (source, *_), fetch in ready]
 
+    @property
+    def held(self) -> dict[Pusher, tuple[Pusher, ...]]:
+        """Who waits for an answer → those for whose pushes it waits."""
+        return {(f.replica, f.partition): self._pushers(f) for f in self._held.values()}
+
+    def _pushers(self, fetch: Fetch) -> tuple[Pusher, ...]:
+        own, bound = (fetch.replica, fetch.partition), self._max_staleness
+        stream = self._streams.stream(*own)
+        late = (own,) if stream is not None and stream.sequence < fetch.after else ()
+        return late if bound is None else (*late, *self._streams.behind(*own, bound))
+
     def closed(self, replica: int, epoch: int) -> list[Reply]:
         """The replica's epochs up to this one are over."""
         gone = [k for k, f in self._held.items() if f.replica == replica and f.epoch <= epoch]
@@ -69,12 +83,7 @@ class Fetches:
             self._blocks.overlapping(region_of(part))
 
     def _is_ready(self, fetch: Fetch) -> bool:
-        stream = self._streams.stream(fetch.replica, fetch.partition)
-        if stream is None:
-            return True
-        lead = self._streams.lead(fetch.replica, fetch.partition)
-        bound = self._max_staleness
-        return stream.sequence >= fetch.after and (bound is None or lead <= bound)
+        return not self._pushers(fetch)
 
     def _answer(self, source: Source, fetch: Fetch) -> Reply:
         regions = [region_of(part) for part in fetch.parts]

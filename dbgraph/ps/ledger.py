@@ -127,10 +127,6 @@ class Ledger:
     def is_complete(self) -> bool:
         return not self.free and not self.out
 
-    def epochs(self) -> float:
-        """How often the examples were used."""
-        return len(self._used) / self.batches.steps_per_epoch
-
 
 def used_of(applied: Iterable[Applied]) -> tuple[Ranges, Ranges]:
     """(used, partial): batches that some stream has on some shard; those that not all have.

@@ -174,7 +174,6 @@ class Refused(Message, frozen=True):
     Attributes:
         what: the kind of the message.
         number: its sequence or number.
-        expected: after a gap: the number to go on with.
         detail: for people.
     """
 
@@ -184,7 +183,6 @@ class Refused(Message, frozen=True):
     epoch: int
     number: int
     reason: Reason
-    expected: int = 0
     detail: str = ""
 
 

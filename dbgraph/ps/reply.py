@@ -24,7 +24,7 @@ class Reply:
     arrays: Arrays = ()
 
 
-def refuse(to: Source, message: Any, reason: Reason, expected: int = 0, detail: str = "") -> Reply:
+def refuse(to: Source, message: Any, reason: Reason, detail: str = "") -> Reply:
     fields = msgspec.structs.asdict(message)
     refused = Refused(
         what=type(message).__name__,
@@ -33,7 +33,6 @@ def refuse(to: Source, message: Any, reason: Reason, expected: int = 0, detail: 
         epoch=fields.get("epoch", 0),
         number=fields.get("sequence", fields.get("number", 0)),
         reason=reason,
-        expected=expected,
         detail=detail,
     )
     return Reply(to, refused)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dbgraph.ir.region import Region
-from dbgraph.ir.types import DTYPE_BYTES, TensorType
+from dbgraph.ir.types import TensorType
 from dbgraph.plan.plan import Leaf, Plan
 from dbgraph.ps.compress import Arrays
 from dbgraph.ps.gradients import Gradient, cut
@@ -91,13 +91,6 @@ class Routes:
             (way, cut(gradients[way.leaf.node], way.leaf.region, way.region))
             for way in self.pushed[shard]
         ]
-
-    def fetch_bytes(self, shard: int) -> int:
-        """Of a fetch without compression."""
-        return sum(
-            way.region.size * DTYPE_BYTES[self.types[way.leaf.of].dtype]
-            for way in self.fetched[shard]
-        )
 
     def assemble(
         self,

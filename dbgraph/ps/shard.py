@@ -7,6 +7,7 @@ acknowledged after; `streams` says which pushes are taken, `fetches` when a fetc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dbgraph.errors import RunError
@@ -15,7 +16,7 @@ from dbgraph.ps.blocks import Blocks
 from dbgraph.ps.compress import Arrays
 from dbgraph.ps.counters import Counters
 from dbgraph.ps.cutting import Copy, Noted
-from dbgraph.ps.fetches import Fetches
+from dbgraph.ps.fetches import Fetches, Pusher
 from dbgraph.ps.gradients import Change, size_bytes
 from dbgraph.ps.messages import (
     Admit,
@@ -70,6 +71,11 @@ class Shard:
         """Raises CheckpointError where the state does not hold what the shard owns."""
         self._blocks.load(state)
 
+    @property
+    def held(self) -> Mapping[Pusher, tuple[Pusher, ...]]:
+        """The fetches that wait; see `Fetches.held`."""
+        return self._fetches.held
+
     def receive(self, source: Source, message: Any, arrays: Arrays = ()) -> list[Reply]:
         """Takes a message; returns what is to be sent, in this order.
 
@@ -107,7 +113,7 @@ class Shard:
             self.counters.duplicates += 1
             return [self._pushed(source, push, stream)]
         if push.sequence > stream.sequence + 1:
-            return [refuse(source, push, Reason.GAP, expected=stream.sequence + 1)]
+            return [refuse(source, push, Reason.GAP, f"({stream.sequence + 1} is next)")]
         try:
             self._blocks.check_rule()
             changes = self._changes(push, arrays)
@@ -186,7 +192,7 @@ class Shard:
     def _execute(self, source: Source, execute: Execute) -> list[Reply]:
         expected = self._executed.number + 1
         if execute.number > expected:
-            return [refuse(source, execute, Reason.GAP, expected=expected)]
+            return [refuse(source, execute, Reason.GAP, f"({expected} is next)")]
         if execute.number == expected:
             try:
                 check_orders(execute.orders, self._blocks, self._staging, self._streams)

@@ -100,14 +100,17 @@ class Streams:
         """Those that push here, or did until the epoch was closed; None: never admitted."""
         return self._partitions.get((replica, epoch))
 
-    def lead(self, replica: int, partition: int) -> int:
-        """How many pushes a stream is ahead of the slowest one."""
+    def behind(self, replica: int, partition: int, bound: int) -> tuple[tuple[int, int], ...]:
+        """The streams that one is more than `bound` pushes ahead of: their (replica, partition)."""
         stream = self.stream(replica, partition)
         if stream is None:
-            return 0
-        members = self._members.values()
-        slowest = min(m.clock + s.sequence for m in members for s in m.streams.values())
-        return self._members[replica].clock + stream.sequence - slowest
+            return ()
+        least = self._members[replica].clock + stream.sequence - bound
+        members = self._members.items()
+        late = (
+            (r, p) for r, m in members for p, s in m.streams.items() if m.clock + s.sequence < least
+        )
+        return tuple(sorted(late))
 
     def at_work(self) -> tuple[Applied, ...]:
         """What is applied of the streams that are not closed."""

@@ -33,13 +33,13 @@ class Sent:
     Attributes:
         batches: whose gradients are in it.
         gradients: as the shards see them.
-        messages: by shard, where it is not acknowledged.
+        open: the shards that have not acknowledged it.
     """
 
     sequence: int
     batches: Pairs
     gradients: dict[str, Gradient]
-    messages: dict[int, Send]
+    open: set[int]
 
 
 @dataclass
@@ -50,30 +50,11 @@ class Fetching:
         number: counts the fetches.
         step: before which it was begun.
         after: the last push that was sent before it.
-        messages: by shard.
         bases, arrays: by shard, where the answer has come.
     """
 
     number: int
     step: int
     after: int
-    messages: dict[int, Send]
     bases: dict[int, Base] = field(default_factory=dict)
     arrays: dict[int, Arrays] = field(default_factory=dict)
-
-    @property
-    def has_arrived(self) -> bool:
-        return len(self.bases) == len(self.messages)
-
-
-@dataclass
-class Traffic:
-    """Bytes of arrays, each counted once however often it was sent.
-
-    Attributes:
-        saved_bytes: how many more they would have been without compression.
-    """
-
-    pushed_bytes: int = 0
-    fetched_bytes: int = 0
-    saved_bytes: int = 0

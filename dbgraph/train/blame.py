@@ -8,14 +8,14 @@ network is computed node by node, see `diagnose`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from dbgraph.backends.base import Backend
 from dbgraph.errors import DbgraphError, RunError
 from dbgraph.job import Step, StepResult
-from dbgraph.state import State
+from dbgraph.state import Pieces, State
 from dbgraph.train.diagnose import Finding, first_broken
 from dbgraph.train.evaluate import feeds_of
 from dbgraph.train.interrupt import Interrupted
@@ -70,19 +70,38 @@ def blame_evaluation(
     examples: np.ndarray,
     step: int,
     result: StepResult,
-    saver: Saver,
+    last_good: str = "",
 ) -> RunError:
-    """What to raise for held-out examples whose loss is not finite with a state that is."""
+    """What to raise for held-out examples whose loss is not finite.
+
+    Args:
+        last_good: see `saving.kept`.
+    """
     assert setup.data.test is not None
     rule = f"evaluation after step {step}: {_losses(result)}"
     feeds = feeds_of(setup.plans[EVALUATE], setup.data.test, examples)
     finding = first_broken(setup.plan.network, state, feeds, step, gradients=False, dropout=False)
-    return _error(rule, finding, None, examples, kept(saver), "held-out")
+    return _error(rule, finding, None, examples, last_good, "held-out")
 
 
-def blame_replica(setup: Setup, state: State, step: Step, rule: str) -> RunError:
-    """What a replica of one partition is to raise for a step whose loss is not finite."""
+def blame_replica(
+    setup: Setup, parameters: Mapping[str, np.ndarray], step: Step, rule: str
+) -> RunError:
+    """What a replica is to raise for a step whose loss is not finite.
+
+    Args:
+        parameters: of that step, by leaf.
+    """
     assert step.examples is not None
+    tensors: dict[tuple[str, str], Pieces] = {}
+    for partition in range(setup.plan.partitions):
+        for leaf in setup.plan.leaves("parameter", partition):
+            if leaf.node not in parameters:
+                hint = f"where it began is not known: partition {partition} is steps ahead"
+                return RunError(rule, hint=hint)
+            piece = leaf.region, parameters[leaf.node]
+            tensors["", leaf.of] = (*tensors.get(("", leaf.of), ()), piece)
+    state = State(tensors=tensors)
     feeds = feeds_of(setup.plan, setup.data.train, step.examples)
     finding = first_broken(setup.plan.network, state, feeds, step.number, gradients=True)
     return _error(rule, finding, None, step.examples, "", "training")

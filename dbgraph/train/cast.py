@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from math import isfinite
+
+import numpy as np
 
 from dbgraph.actor import Actor, Address
 from dbgraph.actors.evaluator import Evaluator
@@ -17,7 +20,7 @@ from dbgraph.actors.shard import ShardActor
 from dbgraph.backends.local import LocalBackend
 from dbgraph.backends.theatre import Cast
 from dbgraph.coordinate.options import Sandblaster
-from dbgraph.job import Job
+from dbgraph.job import Job, StepResult
 from dbgraph.machine import Machine
 from dbgraph.optim.rules import Rule
 from dbgraph.ps.blocks import Blocks
@@ -29,7 +32,7 @@ from dbgraph.ps.routes import Routes
 from dbgraph.ps.shard import Shard
 from dbgraph.state import State
 from dbgraph.train.algorithm import Algorithm
-from dbgraph.train.blame import blame_replica
+from dbgraph.train.blame import blame_evaluation, blame_replica
 from dbgraph.train.evaluate import evaluate
 from dbgraph.train.options import Options
 from dbgraph.train.resume import Begin
@@ -59,8 +62,9 @@ class Casting:
 
     def _shard(self, number: int) -> Actor:
         plan, options, owned = self.setup.plan, self.algorithm, self.layout.shards[number]
-        trained = {r.name for p in range(plan.partitions) for r in plan.results(p)
-                   if r.kind == "gradient"}
+        trained = {
+            r.name for p in range(plan.partitions) for r in plan.results(p) if r.kind == "gradient"
+        }
         blocks = Blocks(dict(self.layout.types), owned, trained, self._rule())
         bound = options.max_staleness if isinstance(options, Downpour) else None
         scaled = isinstance(options, Downpour) and options.scale_by_staleness
@@ -73,20 +77,20 @@ class Casting:
     def _replica(self, address: Address) -> Actor:
         setup, plan = self.setup, self.setup.plan
         job = Job({PLAN: plan}, None, {PLAN: setup.data.train})
-        # Who holds but a part of the model can't compute the network uncut.
-        blame = partial(blame_replica, setup) if plan.partitions == 1 else None
-        partition = Partition(Machine(job, address.partition), address, blame)
+        # A sibling that asks for the parameters of a step may be a step behind.
+        partition = Partition(Machine(job, address.partition), address, min(plan.partitions, 2))
         routes = Routes.of(self.layout, plan, address.partition)
         options = self.algorithm
         company = address, plan.partitions, plan.fingerprint
+        member = *company, partition, setup.batches, partial(blame_replica, setup)
         if not isinstance(options, Downpour):
-            return BatchReplica(*company, partition, routes, setup.batches)
+            return BatchReplica(*member, routes)
         rate = options.rate(setup.rule)
 
         def make_client(replica: int, number: int, epoch: int) -> Client:
             return Client(replica, number, epoch, routes, options, rate)
 
-        return DownpourReplica(*company, partition, make_client, setup.batches)
+        return DownpourReplica(*member, make_client)
 
     def _score(self, state: State, asked: Appraise) -> Appraised:
         setup = self.setup
@@ -94,7 +98,12 @@ class Casting:
         backend = LocalBackend()
         backend.start(Job({EVALUATE: setup.plans[EVALUATE]}, None, {EVALUATE: setup.data.test}))
         backend.load(state)
-        found = evaluate(backend, setup, setup.data.test, asked.step)
+
+        def check(result: StepResult, examples: np.ndarray) -> None:
+            if not all(map(isfinite, result.losses.values())):
+                raise blame_evaluation(setup, state, examples, asked.step, result)
+
+        found = evaluate(backend, setup, setup.data.test, asked.step, check=check)
         terms: Mapping[str, float] = found.terms
         return Appraised(
             asked.number, found.step, found.loss, dict(terms), found.accuracy, found.examples

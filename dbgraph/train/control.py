@@ -46,14 +46,15 @@ def _answer(request: Request, answers: Answers) -> Answer:
     return answers[asked](request)
 
 
-def machine_answers(setup: Setup, log: RunLog, runs: object) -> Answers:
+def machine_answers(setup: Setup, log: RunLog, running: Callable[[], object]) -> Answers:
     """How the machines are.
 
     Args:
-        runs: the backend or theatre; of one that does not tell there are no machines.
+        running: gives the backend or theatre; of one that does not tell there are no machines.
     """
 
     def state(_: Request) -> Answer:
+        runs = running()
         machines = runs.machines() if isinstance(runs, Telling) else []
         return {
             "title": title(setup),

@@ -57,7 +57,7 @@ class Journal:
 
     # From the coordinator
 
-    def stepped(self, step: int, loss: float, replica: int | None, examples: int) -> None:
+    def stepped(self, step: int, loss: float, examples: int) -> None:
         now = time.monotonic()
         if self.losses:
             self.examples += examples
@@ -67,9 +67,6 @@ class Journal:
         before, self.step = self.step, step
         self._progress.step(step, loss, None)
         self._log.stepped(before, step, {"loss": loss}, None)
-        if not math.isfinite(loss):
-            where = "" if replica is None else f" of replica {replica}"
-            raise RunError(f"step {step}: the loss{where} is {loss}", hint=kept(self._saver))
 
     def replica(self, number: int, doing: str, staleness: int | None, now: float) -> None:
         self.standing.heard(number, doing, staleness, now)
@@ -86,11 +83,8 @@ class Journal:
         self._progress.note(text)
 
     def alarm(self, rule: str, replica: int | None, step: int, loss: float) -> None:
-        if math.isfinite(loss):
-            self._progress.note(f"alarm: {rule}")
-            self._log.alarmed(Alarm(rule, replica, step, loss))
-        else:
-            raise RunError(rule, hint=kept(self._saver))
+        self._progress.note(f"alarm: {rule}")
+        self._log.alarmed(Alarm(rule, replica, step, loss))
 
     def appraising(self, step: int) -> None:
         self._appraising.add(step)
@@ -101,9 +95,6 @@ class Journal:
         self.evaluations.append(found)
         self._progress.evaluated(found, best)
         self._log.evaluated(found, best)
-        if not math.isfinite(said.loss):
-            rule = f"evaluation after step {said.step}: the loss is {said.loss}"
-            raise RunError(rule, hint=kept(self._saver))
         self._appraising.discard(said.step)
         self._judged[said.step] = best
         if said.step in self._unsaved:

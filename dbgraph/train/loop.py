@@ -14,7 +14,6 @@ from dbgraph.job import Step, StepResult
 from dbgraph.ps.alarm import LossWatch
 from dbgraph.state import State
 from dbgraph.train.blame import blame_evaluation, blame_training
-from dbgraph.train.control import control, machine_answers
 from dbgraph.train.evaluate import batch_accuracy, evaluate
 from dbgraph.train.heard import Heard
 from dbgraph.train.history import Evaluation, Result
@@ -22,7 +21,7 @@ from dbgraph.train.interrupt import Interrupted, Interruptible
 from dbgraph.train.judge import Judge, run_metrics
 from dbgraph.train.log import RunLog
 from dbgraph.train.progress import Progress, Silent
-from dbgraph.train.saving import Saver, broken
+from dbgraph.train.saving import Saver, broken, kept
 from dbgraph.train.setup import TRAIN, Setup
 
 
@@ -46,8 +45,7 @@ class Loop:
     def run(self) -> Result:
         """Raises RunError where a loss or a parameter is not finite any more, CheckpointError
         where a checkpoint can't be written, KeyboardInterrupt after Ctrl-C."""
-        answers = machine_answers(self._setup, self._log, self._backend)
-        with self._interruptible, control(self._setup.options.checkpoint, answers):
+        with self._interruptible:
             return self._run()
 
     def _run(self) -> Result:
@@ -115,7 +113,8 @@ class Loop:
         def check(result: StepResult, examples: np.ndarray) -> None:
             if not _finite(result):
                 state = self._good_state()
-                raise blame_evaluation(setup, state, examples, self._done, result, self._saver)
+                last_good = kept(self._saver)
+                raise blame_evaluation(setup, state, examples, self._done, result, last_good)
             self._interruptible.check()
 
         found = evaluate(self._backend, setup, setup.data.test, self._done, check=check)

@@ -67,7 +67,7 @@ class ReplicaRun:
         theatre = make_theatre(options.backend, **options.backend_options)
         answers = {
             **replica_answers(self._wishes, journal.standing),
-            **machine_answers(self._setup, self._log, theatre),
+            **machine_answers(self._setup, self._log, lambda: theatre),
         }
         controlled = control(options.checkpoint, answers)
         with journal.interruptible, controlled:

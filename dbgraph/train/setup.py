@@ -188,9 +188,7 @@ def _plans(network: Network, options: Options) -> tuple[dict[str, Plan], list[st
     given = Given.by(plan, plan.microbatches)
     made = compiler.make_plans(
         network,
-        compiler.Options(
-            plan.partitions, plan.microbatches, plan.strategy, modes[1:], given=given
-        ),
+        compiler.Options(plan.partitions, plan.microbatches, plan.strategy, modes[1:], given=given),
     )
     if _placed_alike(plan, made["evaluation"]):
         return {TRAIN: plan, EVALUATE: made["evaluation"]}, []

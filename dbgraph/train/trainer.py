@@ -19,6 +19,7 @@ from dbgraph.errors import DataError, RunError, UsageError
 from dbgraph.plan.plan import Plan
 from dbgraph.state import State
 from dbgraph.trace.recording import Recording
+from dbgraph.train.control import control, machine_answers
 from dbgraph.train.evaluate import evaluate
 from dbgraph.train.history import Evaluation, Result
 from dbgraph.train.journal import Wishes
@@ -114,7 +115,8 @@ class Trainer:
             self.close()  # the machines that are running have another model
             recording = self._new_recording()
             return ReplicaRun(setup, progress, saver, log, self._wishes, recording).run()
-        with self._running() as backend:
+        answers = machine_answers(setup, log, lambda: self._backend)  # also while they start
+        with control(setup.options.checkpoint, answers), self._running() as backend:
             if self._recording is not None:
                 self._recording.wanted = True
             return Loop(backend, setup, progress, saver, log).run()
@@ -204,13 +206,14 @@ class Trainer:
             if self._recording is not None:
                 self._recording.wanted = False
                 job = replace(job, collector=self._recording.collector)
+            self._backend = backend
             try:
                 backend.start(job)
                 backend.load(self._setup.begin.state)
             except BaseException:
+                self._backend = None
                 backend.stop()
                 raise
-            self._backend = backend
         return self._backend
 
     @contextmanager

@@ -19,7 +19,7 @@ class Told(msgspec.Struct, frozen=True):
     """What a run says of itself; see `train.control.machine_answers`.
 
     Attributes:
-        since_s: since the last step was done.
+        since_s: since the last step was done, or since the run began.
         sign_s: see `backends.states.Telling`.
     """
 
@@ -45,8 +45,10 @@ class Checkup:
 
     def headline(self) -> str:
         told = self.told
-        ago = f"the last one ended {span(told.since_s)} ago"
-        return f"{told.title}\nstep {told.step:,} of {told.steps:,}, {ago}"
+        since = "the last one ended" if told.step else "it began"
+        return (
+            f"{told.title}\nstep {told.step:,} of {told.steps:,}, {since} {span(told.since_s)} ago"
+        )
 
     def lines(self) -> list[str]:
         """One of each machine."""

@@ -87,20 +87,23 @@ def diagnose(machines: Sequence[MachineState], limits: Limits) -> tuple[Finding,
 def _waits(
     machines: Iterable[MachineState], by_name: Mapping[str, MachineState], limits: Limits
 ) -> nx.DiGraph:
-    """From each machine that waits for long to those that it waits for; from one that waits for
-    a machine that can't answer at once."""
-    graph = nx.DiGraph()
-    graph.add_nodes_from(by_name)
+    """From each machine that waits for long to those that it waits for; at once where that is
+    somebody who can't answer, or waits for such a one."""
+    every = nx.DiGraph()
+    every.add_nodes_from(by_name)
     for machine in machines:
-        if not machine.waiting or not _fits(machine, limits):
-            continue
-        long = machine.since_s >= limits.patience_s
-        graph.add_edges_from(
-            (machine.name, name)
-            for name in machine.awaits
-            if long or (name in by_name and not _fits(by_name[name], limits))
-        )
-    return graph
+        if machine.waiting and _fits(machine, limits):
+            every.add_edges_from((machine.name, name) for name in machine.awaits)
+    unfit = {name for name in by_name if not _fits(by_name[name], limits)}
+    hopeless = unfit.union(*(nx.ancestors(every, name) for name in unfit))
+    short = [
+        (name, of)
+        for name, of in every.edges
+        if by_name[name].since_s < limits.patience_s and of not in hopeless
+    ]
+    every.remove_edges_from(short)
+    every.remove_nodes_from([n for n in nx.isolates(every) if n not in by_name])
+    return every
 
 
 def _fits(machine: MachineState, limits: Limits) -> bool:
