@@ -196,6 +196,22 @@ def test_machines_are_sorted_and_the_matrix_is_drawn(open_page: OpenPage, html: 
     assert page.evaluate("document.getElementById('machine').value") == str(busiest)
 
 
+def test_the_matrix_is_seen_in_a_small_window_too(open_page: OpenPage, html: Path) -> None:
+    page = opened(open_page, html, width=600)
+    page.keyboard.press("3")
+    page.wait_for_function("() => dbg.stages.at(-1).view.height > 300")
+    assert sum(ink(page, "machines").values()) > 1000
+
+
+def test_every_canvas_is_drawn_anew_for_print(open_page: OpenPage, html: Path) -> None:
+    page = opened(open_page, html, dark=True)
+    assert ink(page).get(BLUE, 0) == 0  # another blue in the dark
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert ink(page)[BLUE] > 1000
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.wait_for_function(f"id => !({_INK})(id)['{BLUE}']", arg="cut")
+
+
 def test_arrows_go_through_the_cut(open_page: OpenPage, html: Path) -> None:
     page = opened(open_page, html)
     page.focus("#view-cut canvas")
@@ -272,6 +288,10 @@ def test_what_is_selected_in_one_view_is_seen_in_the_timeline(
 
 def _coloured(page: Page) -> int:
     """Pixels of the timeline in the full colours of computing and of messages."""
+    page.wait_for_function(  # the details beside it may have come or gone
+        "() => dbg.stages.every(({ canvas, view }) => !canvas.clientWidth"
+        " || Math.abs(canvas.clientWidth - view.width) < 1)"
+    )
     page.evaluate("dbg.stages.forEach((stage) => stage.draw())")
     found = ink(page, "timeline")
     return sum(found.get(colour, 0) for colour in (BLUE, ORANGE, GREEN))

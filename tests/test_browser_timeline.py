@@ -187,6 +187,28 @@ def large(tracks: int, blocks_each: int) -> Timeline:
     return Timeline("large", names, blocks, arrows, "synthetic")
 
 
+def drawn_while_panning(page: Page) -> int:
+    """How many boxes are drawn in the frames of ten moves."""
+    found = page.evaluate(
+        """async () => {
+          const pen = CanvasRenderingContext2D.prototype;
+          const { fillRect, putImageData } = pen;
+          let count = 0;
+          pen.fillRect = function (...box) { count += 1; fillRect.apply(this, box); };
+          pen.putImageData = function (...all) { count += 1e6; putImageData.apply(this, all); };
+          dbg.stages[0].pan(1, 0);
+          for (let i = 0; i < 10; i++) {
+            dbg.stages[0].pan(5, 0);
+            await new Promise(requestAnimationFrame);
+          }
+          Object.assign(pen, { fillRect, putImageData });
+          return count;
+        }"""
+    )
+    assert isinstance(found, int)
+    return found
+
+
 def test_144_machines_and_200_000_blocks(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page(write(tmp_path, large(144, 1400)))
     page.focus(CANVAS)
@@ -196,6 +218,8 @@ def test_144_machines_and_200_000_blocks(open_page: OpenPage, tmp_path: Path) ->
         "replica 2",
     ]
     whole = picture(page)
+    assert drawn_while_panning(page) < 500  # axis and outlines: the blocks are copied
+    page.keyboard.press("0")
     page.keyboard.press("ArrowDown")
     assert detail(page, "on") == "partition 0"
     page.keyboard.press("e")  # tall rows: the last ones are below

@@ -248,6 +248,7 @@ def test_verify_numerics_as_json(cli: Cli, tmp_path: Path) -> None:
     assert all(one["relative"] < 1e-5 for one in found["differences"])
 
 
+@pytest.mark.slow
 def test_verify_finds_wrong_numbers(cli: Cli, small: Path) -> None:
     text = small.read_text()
     start = text.index("\ngraph {")

@@ -383,6 +383,17 @@ def test_html_takes_no_other_form(cli: Cli, plan_file: Path) -> None:
     assert cli("show", plan_file, "--html", "-", "--svg").code == 2
 
 
+def test_two_forms_at_once_are_refused(cli: Cli, plan_file: Path) -> None:
+    both = cli("show", plan_file, "--svg", "--json")
+    assert (both.code, both.out) == (2, "")
+    assert "--svg and --json are different forms" in both.err
+
+
+def test_a_folder_is_no_plan(cli: Cli, tmp_path: Path) -> None:
+    assert "is a folder" in cli("show", tmp_path).err
+    assert cli("diff", tmp_path, tmp_path).code == 2
+
+
 @pytest.mark.slow
 def test_the_largest_network_on_144_machines_fits_in_2_mb() -> None:
     declared = call(load_function(f"{EXAMPLES / 'image.py'}:network_1700m"))

@@ -203,3 +203,4 @@ def test_metrics_of_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     missing = cli("metrics", tmp_path)
     assert missing.code == 2
     assert "there is no log of a run" in missing.err
+    assert cli("metrics", "--grafana", "-o", tmp_path / "no" / "file.json").code == 2

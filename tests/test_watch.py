@@ -220,6 +220,9 @@ def test_top_shows_a_run_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert run(["top", str(tmp_path / "log.jsonl"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told == json.loads(json.dumps(as_json(fold(whole()))))
+    for strange in (["--follow"], ["--follow", "--once", "--json"]):
+        assert run(["top", str(tmp_path), *strange]) == 2
+        assert "--follow prints a line of JSON" in capsys.readouterr().err
 
 
 def test_top_follows_until_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

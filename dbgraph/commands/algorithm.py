@@ -96,9 +96,9 @@ def algorithm_options(command: F) -> F:
         ("--shards", "Of the parameter server.  [1]"),
         ("--replicas", "Copies of the plan that train.  [1]"),
     ):
-        command = click.option(
-            flag, type=_COUNT, help=what, cls=SectionOption, section="Replicas"
-        )(command)
+        command = click.option(flag, type=_COUNT, help=what, cls=SectionOption, section="Replicas")(
+            command
+        )
     return click.option(
         "--algorithm",
         metavar="NAME",

@@ -92,6 +92,8 @@ def read_plan(path: str, *, broken: bool = False) -> Plan:
     if not os.path.exists(path):
         hint = "make one with: dbgraph compile FILE.py --partitions N -o PLAN"
         raise UsageError(f"there is no file {path!r}", hint=hint)
+    if os.path.isdir(path):
+        raise UsageError(f"{path!r} is a folder, and no plan", hint="name a file in it")
     if path.endswith(".py"):
         hint = f"make one of it: dbgraph compile {path} --partitions N -o PLAN"
         raise UsageError(f"{path!r} is no plan", hint=hint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dbgraph.commands.base import QUIET, write_or_print
+from dbgraph.commands.base import QUIET, check_target, write_or_print
 from dbgraph.errors import UsageError
 
 _EPILOG = """\b
@@ -27,6 +27,7 @@ def metrics(job: str | None, grafana: bool, output: str | None, quiet: bool) -> 
     """
     if grafana == (job is not None):
         raise UsageError("give either a run or --grafana", hint="dbgraph metrics out/")
+    check_target(output)
     write_or_print(_dashboard() if job is None else _exposition(job), output, quiet)
 
 

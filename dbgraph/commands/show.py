@@ -40,9 +40,9 @@ units are in the names (_s seconds, _bytes). dbgraph/show/json.py lists them all
 
 @click.command(name="show", epilog=_EPILOG)
 @PLAN
-@click.option("--dot", "form", flag_value="dot", help="Text for Graphviz: every tile.")
-@click.option("--svg", "form", flag_value="svg", help="A drawing: layers by partitions.")
-@click.option("--json", "form", flag_value="json", help="A summary for other programs.")
+@click.option("--dot", is_flag=True, help="Text for Graphviz: every tile.")
+@click.option("--svg", is_flag=True, help="A drawing: layers by partitions.")
+@click.option("--json", "as_json", is_flag=True, help="A summary for other programs.")
 @click.option(
     "--html", "html_file", metavar="FILE", help="Write a page for the browser; - prints it."
 )
@@ -53,7 +53,9 @@ units are in the names (_s seconds, _bytes). dbgraph/show/json.py lists them all
 @click.option("-p", "--partition", type=click.IntRange(min=0), help="Show this partition, in full.")
 def show(
     plan_file: str,
-    form: str | None,
+    dot: bool,
+    svg: bool,
+    as_json: bool,
     html_file: str | None,
     opens: bool,
     cluster_file: str | None,
@@ -66,6 +68,7 @@ def show(
     Opening a plan runs nothing of it. A page shows plans that break rules too, and marks where.
     A trace that `--trace` recorded (RUN.pftrace) is shown as a page.
     """
+    form = _form(dot=dot, svg=svg, json=as_json)
     is_trace = plan_file.endswith(".pftrace")
     if html_file or opens or is_trace:
         from dbgraph.commands.page import show_page, show_trace
@@ -104,6 +107,15 @@ def show(
         story(f"wrote {png_file}")
         return
     write_or_print(_text(digest, form, partition), output)
+
+
+def _form(**asked: bool) -> str | None:
+    """The one that is asked for; None for the table. Raises UsageError for several."""
+    forms = [form for form, wanted in asked.items() if wanted]
+    if len(forms) > 1:
+        both = " and ".join(f"--{form}" for form in forms)
+        raise UsageError(f"{both} are different forms", hint="leave out one, or call it twice")
+    return forms[0] if forms else None
 
 
 def _text(digest: Digest, form: str | None, partition: int | None) -> str:

@@ -15,6 +15,7 @@ from dbgraph.commands.base import (
     QUIET,
     check_target,
     load_plan,
+    no_garbage,
     print_json,
     story,
     warn,
@@ -40,8 +41,9 @@ Examples:
 The keys of --json: plan, cluster, step_s, busiest, machines, links, blocked, cycle; with
 --timeline also timeline and critical_path. Units are in the names (_s seconds, _bytes);
 dbgraph/simulate/forecast.py says what each means. With --against they are steps, left_out,
-replicas, step, segments, links, machines, each with forecast_s and measured_s. Exits with 3
-where the programs deadlock.
+replicas, step, segments, links, machines, servers (a message to or from a shard), each with
+forecast_s and measured_s, and dealing_s, a shard's work on a push. Exits with 3 where the programs
+deadlock.
 """
 _HEAD = ("name", "mode", "strategy", "partitions", "batch", "microbatches")
 _WIDTH = 100
@@ -70,6 +72,7 @@ _WIDTH = 100
 )
 @AS_JSON
 @QUIET
+@no_garbage()
 def simulate_(
     plan_file: str,
     cluster_file: str | None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dbgraph.commands.base import AS_JSON, print_json
+from dbgraph.errors import UsageError
 
 if TYPE_CHECKING:
     from dbgraph.watch.fold import RunView
@@ -35,6 +36,11 @@ def top(job: str, once: bool, follow: bool, as_json: bool) -> None:
     JOB is the folder that the run was given by --checkpoint, or the file of its --log. Ctrl-C ends
     this screen and not the run. Where the output is no terminal, it is shown once.
     """
+    if follow and (once or not as_json):
+        raise UsageError(
+            "--follow prints a line of JSON for each change: it needs --json, and not --once",
+            hint="without them the screen follows the run by itself",
+        )
     from dbgraph.watch.job import Follower, log_of
     from dbgraph.watch.job import as_json as record
 

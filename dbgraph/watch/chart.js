@@ -139,7 +139,7 @@
       const left = room_for(y.ticks.map(format));
       x = linear(low, high, left, right);
       x.back = (pixel) => low + ((pixel - left) * (high - low)) / (right - left);
-      const picture = svg("svg", { width, height: HEIGHT, "aria-hidden": "true" });
+      const picture = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, "aria-hidden": "true" });
       for (const value of y.ticks) {
         const at = y.at(value);
         picture.append(svg("line", { class: "grid", x1: left, x2: right, y1: at, y2: at }),
@@ -227,7 +227,7 @@
       const y = linear(0, Math.max(...bins.map((bin) => bin.count)), bottom, EDGE.top + 14);
       const each = (width - left - EDGE.right) / bins.length;
       const every = Math.ceil(34 / each);
-      const picture = svg("svg", { width, height: HEIGHT, "aria-hidden": "true" });
+      const picture = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, "aria-hidden": "true" });
       for (const value of ticks(0, Math.max(...bins.map((bin) => bin.count)), 4)) {
         picture.append(svg("line", { class: "grid", x1: left, x2: width - EDGE.right,
           y1: y(value), y2: y(value) }),

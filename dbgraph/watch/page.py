@@ -10,6 +10,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from dbgraph.show.page.shell import head
 from dbgraph.watch.fold import RunView
 from dbgraph.watch.job import as_json
 
@@ -37,9 +38,8 @@ def _page(title: str, data: dict[str, Any], connect: str) -> str:
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     scripts = [_text(_SHELL, "format.js"), *(_text(__package__, n) for n in ("chart.js", "run.js"))]
     return Template(_text(__package__, "run.html")).substitute(
+        head=head(title, _text(__package__, "run.css"), connect),
         title=escape(title),
-        connect=connect,
-        style=_text(_SHELL, "page.css") + _text(__package__, "run.css"),
         data=text,
         scripts="\n".join(f"<script>\n{script}</script>" for script in scripts),
     )

@@ -378,18 +378,33 @@ dbg.CutView = class {
       if (room > 60 && layers.op[layer] !== "input") lines.push([layers.cut[layer], faint, "11px"]);
       const sent = layers.forward_bytes[layer] + layers.backward_bytes[layer];
       if (room > 60 && sent) lines.push([`sends ${dbg.bytes(sent)}`, text, "11px"]);
-      lines.forEach(([line, colour, font], k) => {
+      let at = y;
+      for (const [line, colour, font] of lines) {
         ctx.font = `${font} system-ui, sans-serif`;
         ctx.fillStyle = colour;
-        ctx.fillText(fitted(ctx, line, room), x, y + 15 * k);
-      });
+        for (const part of folded(ctx, line, room)) {
+          ctx.fillText(part, x, at);
+          at += 15;
+        }
+      }
     });
 
-    function fitted(ctx, line, room) {
-      if (ctx.measureText(line).width <= room) return line;
+    /** In one line, or in two: broken after a space or the like where that is possible. */
+    function folded(ctx, line, room) {
+      const most = reach(ctx, line, room);
+      if (most === line.length) return [line];
+      const gap = line.slice(0, most + 1).search(/[ _\-/.][^ _\-/.]*$/);
+      const cut = gap > 0 ? gap + 1 : most;
+      const rest = line.slice(cut);
+      const fits = reach(ctx, rest, room);
+      return [line.slice(0, cut).trimEnd(), fits === rest.length ? rest : `${rest.slice(0, fits - 1)}…`];
+    }
+
+    /** How many letters there is room for, at least one. */
+    function reach(ctx, line, room) {
       let length = line.length;
-      while (length > 1 && ctx.measureText(`${line.slice(0, length)}…`).width > room) length--;
-      return `${line.slice(0, length)}…`;
+      while (length > 1 && ctx.measureText(line.slice(0, length)).width > room) length--;
+      return length;
     }
   }
 

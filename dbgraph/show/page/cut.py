@@ -36,7 +36,7 @@ _COLUMN, _POINT = 20.0, 26.0
 _GAP, _ALL_GAPS = 22.0, 150.0
 _BETWEEN, _LEAST = 76.0, 150.0
 _LOWEST, _HIGHEST, _SHAPE = 290.0, 720.0, 0.24
-_SCREEN, _LABELS = 1250.0, 72.0  # pixels of a page, and of the lines below a sheet
+_SCREEN, _LABELS = 1250.0, 88.0  # pixels of a page, and of the lines below a sheet
 
 
 class Piece(NamedTuple):

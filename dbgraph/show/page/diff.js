@@ -19,7 +19,8 @@ dbg.views.push({
     const most = Math.max(...before_s, ...after_s);
     const bar = (name, value) => el("i", { class: name, style: `width:${value / most * 100}%`,
       title: `${name}: ${dbg.seconds(value)}` });
-    const bars = el("section", { class: "table" }, el("h2", {}, "Busy, before and after"),
+    const key = (name) => el("span", {}, el("i", { class: name }), name);
+    const bars = el("section", { class: "bars" }, el("h2", {}, "How busy machines are", key("before"), key("after")),
       el("div", { class: "beside" }, ...machines.flatMap((machine, i) => [
         el("span", {}, String(machine)),
         el("div", {}, bar("before", before_s[i]), bar("after", after_s[i])),

@@ -121,7 +121,7 @@ dbg.Matrix = class {
     root.append(box);
     this.stage = dbg.stage(frame, {
       label: "Traffic between machines: rows send, columns receive",
-      bounds: () => ({ width: (plan.count + 2) * this.size, height: (plan.count + 2) * this.size }),
+      bounds: () => this.bounds(),
       draw: (ctx, view) => this.draw(ctx, view),
       at: (x, y) => this.at(x, y),
       hover: (pair, event) => this.hover(pair, event),
@@ -131,6 +131,13 @@ dbg.Matrix = class {
     bus.on("theme", () => { this.colours = null; this.stage.request(); });
     bus.on("select", (thing) => { this.one = plan.machineOf(thing); this.stage.request(); });
     bus.on("filter", ({ machine }) => { this.only = machine; this.stage.request(); });
+  }
+
+  /** Below the heading, where there is more room than it takes. */
+  bounds() {
+    const { width, height } = this.stage?.view ?? { width: 1, height: 1 };
+    const side = (this.plan.count + 2) * this.size;
+    return { width: side, height: side * Math.max(1, height / (width || 1)) };
   }
 
   at(x, y) {
@@ -148,7 +155,8 @@ dbg.Matrix = class {
   }
 
   draw(ctx, view) {
-    this.colours ||= { cell: dbg.colour("--accent"), text: dbg.colour("--text"), faint: dbg.colour("--faint"), line: dbg.colour("--line") };
+    this.colours ||= { cell: dbg.colour("--accent"), text: dbg.colour("--text"), faint: dbg.colour("--faint"), line: dbg.colour("--line"),
+      back: dbg.colour("--back") };
     const { size } = this;
     const { source, to, bytes } = this.plan.links;
     ctx.save();
@@ -164,9 +172,24 @@ dbg.Matrix = class {
       ctx.fillRect((to[i] + 1) * size, (source[i] + 1) * size, size, size);
     }
     ctx.globalAlpha = 1;
+    if (size * view.kx >= 60) this.amounts(ctx, view);
     this.cross(ctx, view);
     this.numbers(ctx, view);
     ctx.restore();
+  }
+
+  /** In cells that are large enough. */
+  amounts(ctx, view) {
+    const { size } = this;
+    const { source, to, bytes } = this.plan.links;
+    ctx.font = `${12 / view.kx}px system-ui, sans-serif`;
+    ctx.textAlign = "center";
+    ctx.textBaseline = "middle";
+    for (let i = 0; i < source.length; i++) {
+      const dark = Math.sqrt(bytes[i] / this.most) > 0.5 && (this.only === null || this.only === source[i] || this.only === to[i]);
+      ctx.fillStyle = dark ? this.colours.back : this.colours.text;
+      ctx.fillText(dbg.bytes(bytes[i]), (to[i] + 1.5) * size, (source[i] + 1.5) * size);
+    }
   }
 
   /** The row and the column of what is chosen. */

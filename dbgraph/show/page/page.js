@@ -99,10 +99,13 @@ dbg.start = async () => {
     addEventListener("beforeprint", () => {
       before = root.style.colorScheme;
       root.style.colorScheme = "light";
+      dbg.printing = true;
       tell();
+      for (const stage of dbg.stages) stage.draw(); // at once: no frame comes before the print
     });
     addEventListener("afterprint", () => {
       root.style.colorScheme = before;
+      dbg.printing = false;
       tell();
     });
     tell();

@@ -97,7 +97,7 @@ def page(
         subtitle: one line below the title.
         machines: how many the filter offers; 0: there is no filter.
     """
-    head = {
+    about = {
         "title": title,
         "subtitle": subtitle,
         "machines": machines,
@@ -105,10 +105,22 @@ def page(
     }
     scripts = dict.fromkeys([*_CORE, *(name for view in views for name in view.scripts)])
     return Template(_text("page.html")).substitute(
+        head=head(title),
         title=escape(title),
-        style=_text("page.css"),
-        data=_packed({"page": head, **{view.id: view.data for view in views}}),
+        data=_packed({"page": about, **{view.id: view.data for view in views}}),
         scripts="\n".join(f"<script>\n{_text(name)}</script>" for name in scripts),
+    )
+
+
+def head(title: str, style: str = "", connect: str = "'none'") -> str:
+    """What all pages begin with.
+
+    Args:
+        style: a sheet beside that of all pages.
+        connect: with what the page may speak, as its policy says it.
+    """
+    return Template(_text("head.html")).substitute(
+        title=escape(title), style=_text("page.css") + style, connect=connect
     )
 
 

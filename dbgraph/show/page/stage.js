@@ -6,20 +6,22 @@
      axes: "xy" | "x",         // which axes zoom and pan; "xy" if left out
      limit: 200,               // how often it may be enlarged from "fit"; 200 if left out
      bounds: () => ({width, height}),   // of the world, from 0, 0; what "fit" shows
-     draw(ctx, view) {},       // view: {x, y, kx, ky, width, height}; screen = (world - x) * kx
+     draw(ctx, view) {},       // view: {x, y, kx, ky, width, height, margin}; screen = (world - x) * kx
+     over(ctx, view) {},       // above that, in every frame: what is cheap, and must not lag behind
      at(x, y, view) => thing or null,   // what is at a place of the world
      hover(thing, event) {}, pick(thing) {}, open(thing) {},   // pointer on it, click, double click
      key(event) => true where it was handled,
      buffered: false,          // true: while it moves, a picture is moved that was drawn before
    })
 
-   It returns {canvas, view, request(), draw(), fit(), show(box), pan(dx, dy), zoom(factor, x, y)}:
-   request() draws in the next frame, draw() at once; show() moves a box {x, y, width, height} of the
-   world into sight; pan() and zoom() go by pixels of the screen.
+   It returns {canvas, view, request(), refresh(), draw(), fit(), show(box), pan(dx, dy),
+   zoom(factor, x, y)}: request() draws in the next frame, draw() at once, refresh() only what is
+   over; show() moves a box {x, y, width, height} of the world into sight; pan() and zoom() go by
+   pixels of the screen.
 
-   A buffered stage draws more than what is in sight, a quarter of it on each side. While it pans or
-   zooms, frames only copy that, until it does not reach or all has come to rest. So a frame costs
-   the same whatever the world holds. */
+   A buffered stage draws more than what is in sight, a quarter of it on each side (of which
+   `margin` pixels are to the left). While it pans or zooms, frames only copy that, until it does not
+   reach or all has come to rest. So a frame costs the same whatever the world holds. */
 
 dbg.stages = [];
 
@@ -27,7 +29,7 @@ dbg.stage = (root, options) => {
   const canvas = dbg.el("canvas", { tabindex: 0, role: "application", "aria-label": options.label });
   root.append(canvas);
   const ctx = canvas.getContext("2d");
-  const view = { x: 0, y: 0, kx: 1, ky: 1, width: 0, height: 0 };
+  const view = { x: 0, y: 0, kx: 1, ky: 1, width: 0, height: 0, margin: 0 };
   const both = options.axes !== "x";
   const margin = 24;
   const limit = options.limit ?? 200;
@@ -39,20 +41,29 @@ dbg.stage = (root, options) => {
   const buffer = options.buffered ? document.createElement("canvas") : null;
   let held = null; // the view that the buffer shows
   let resting = 0;
+  let stale = true; // something else is to be drawn than what the buffer shows
 
-  const request = () => { frame ||= requestAnimationFrame(() => (resting && reaches() ? copy() : draw())); };
+  const refresh = () => {
+    frame ||= requestAnimationFrame(() => ((resting || !stale) && reaches() ? copy() : draw()));
+  };
+  const request = () => {
+    stale = true;
+    refresh();
+  };
 
   function draw() {
     cancelAnimationFrame(frame);
     frame = 0;
     if (!view.width) return;
+    stale = false;
     if (!buffer) {
       paint(canvas, view);
+      options.over?.(ctx, view);
       return;
     }
     const [left, top] = [Math.round(view.width * spare), Math.round(view.height * spare)]; // whole: sharp
     held = { ...view, x: view.x - left / view.kx, y: view.y - top / view.ky,
-      width: view.width + 2 * left, height: view.height + 2 * top };
+      width: view.width + 2 * left, height: view.height + 2 * top, margin: left };
     paint(buffer, held);
     copy();
   }
@@ -85,6 +96,8 @@ dbg.stage = (root, options) => {
     const still = held.kx === view.kx ? Math.round : (x) => x;
     ctx.drawImage(buffer, still((held.x - view.x) * view.kx * ratio), still((held.y - view.y) * view.ky * ratio),
       buffer.width * (view.kx / held.kx), buffer.height * (view.ky / held.ky));
+    ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+    options.over?.(ctx, view);
   }
 
   function fit() {
@@ -219,8 +232,7 @@ dbg.stage = (root, options) => {
     draw();
   }).observe(canvas);
 
-  const stage = { canvas, view, request, draw, fit, show, pan, zoom };
+  const stage = { canvas, view, request, refresh, draw, fit, show, pan, zoom };
   dbg.stages.push(stage);
-  dbg.bus.on("theme", draw);
   return stage;
 };

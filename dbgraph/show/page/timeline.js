@@ -5,7 +5,7 @@
 (() => {
   const { axis: AXIS, colours: COLOURS, order: ORDER, body } = dbg.timeline_style;
   const HEAD = 20; // height of the name of a group
-  const [LOW, TALL, HIGH] = [4, 20, 84]; // heights of rows: least, when they are enlarged, most
+  const [LOW, TALL, HIGH] = [4, 20, 120]; // heights of rows: least, when they are enlarged, most
   const WORDS = { compute: "computes", update: "updates parameters", send: "sends",
     receive: "receives", wait: "waits", server: "parameter server", orders: "the driver's orders" };
 
@@ -80,7 +80,7 @@
         el("button", { type: "button", title: "Everything (0)", onclick: () => stage.fit() }, "Fit")),
       el("div", { class: "chart" }, gutter, place)));
 
-    const drawing = dbg.timeline_drawing(model, state);
+    const { draw, over } = dbg.timeline_drawing(model, state);
     const stage = dbg.stage(place, {
       label: `${data.timeline.title}: ${tracks.length} tracks. Arrow keys go from block to block, `
         + "Enter from a send to its receive.",
@@ -89,9 +89,13 @@
       bounds: () => ({ width: model.total_s || 1, height: layout() }),
       draw(ctx, view) {
         layout();
-        gutter.firstChild.style.transform = `translateY(${-view.y}px)`;
-        drawing(ctx, view);
+        draw(ctx, view);
       },
+      over(ctx, view) {
+        gutter.firstChild.style.transform = `translateY(${-view.y}px)`;
+        over(ctx, view);
+      },
+      buffered: true,
       at: (time_s, y, view) => {
         const row = y - view.y < AXIS ? null : state.rows.find((one) => y < AXIS + one.y + one.height);
         const block = row && row.track !== undefined ? model.at(row.track, time_s, 4 / view.kx) : -1;
@@ -100,7 +104,7 @@
       hover(block, event) {
         state.hovered = block ?? -1;
         tell_tip(event);
-        stage.request();
+        stage.refresh();
       },
       pick: (block) => select(block ?? -1),
       open: (block) => block !== null && jump(block),

@@ -9,7 +9,7 @@ from dbgraph.show.page.shell import View, page
 from dbgraph.show.tracks import KINDS, Block, Timeline
 
 _UNIT_S = 1e-9
-_SCRIPTS = ("timeline_model.js", "timeline_draw.js", "timeline.js")
+_SCRIPTS = ("timeline_model.js", "timeline_strips.js", "timeline_draw.js", "timeline.js")
 
 
 def timeline_view(timeline: Timeline) -> View:

@@ -1,11 +1,12 @@
 "use strict";
-/* What is drawn of a timeline. Blocks narrower than a pixel are drawn together, in the colour of
-   what takes most of the time.
+/* What is drawn of a timeline. Narrow blocks are pixels of strips (timeline_strips.js); those of less
+   than two pixels are drawn together, in the colour of what takes most of the time.
 
-   dbg.timeline_drawing(model, state) returns draw(ctx, view), which reads of the state: rows
-   ({y, height, track}, or {y, height, group}), row_of (by track), colours, selected, hovered (blocks,
-   or -1), critical and crossing (only these are lit), found and chosen (1 for blocks that the search
-   finds, or that are of what is selected in another view; or null). */
+   dbg.timeline_drawing(model, state) returns {draw(ctx, view), over(ctx, view)}, see stage.js; over is
+   what must keep up with the pointer, and the times. They read of the state: rows ({y, height, track},
+   or {y, height, group}), row_of (by track), colours, selected, hovered (blocks, or -1), critical and
+   crossing (only these are lit), found and chosen (1 for blocks that the search finds, or that are of
+   what is selected in another view; or null). */
 
 dbg.timeline_style = {
   axis: 26, // height of the times, in pixels
@@ -19,12 +20,15 @@ dbg.timeline_style = {
 dbg.timeline_drawing = (model, state) => {
   const { axis: AXIS, order: ORDER, body } = dbg.timeline_style;
   const FINE = 2; // blocks narrower than this are drawn together
+  const BOX = 5; // those narrower than this are drawn as pixels, without a gap between them
   const ARROWS = 250; // as many are drawn at once; if there are more, those that matter
   const DIM = 0.13;
   const LETTER = 6.1; // width of a letter of 11 pixels
   const { tracks, start, stop, kind, kinds, critical, arrows } = model;
   const idle = kinds.map((name) => name === "wait" || name === "orders"); // drawn thin
   const taken = new Float64Array(kinds.length); // of the time, by kind
+  const [FULL, THIN, PATH] = [0, 1, 2]; // the strips of a row
+  const strips = dbg.timeline_strips(3);
 
   const x_of = (time_s, view) => (time_s - view.x) * view.kx;
   const mark = (tall) => (tall >= 24 ? 4 : tall >= 12 ? 3 : 1.5);
@@ -32,68 +36,118 @@ dbg.timeline_drawing = (model, state) => {
     && (!state.found || state.found[block]) && (!state.chosen || state.chosen[block])
     && (!state.crossing || model.bytes(block) > 0);
 
-  return draw;
+  return { draw, over };
 
   function draw(ctx, view) {
     const boxes = kinds.map(() => [[], []]); // by kind; not dimmed, dimmed
     const path = [];
     const labels = [];
-    for (const row of state.rows) {
-      const y = AXIS + row.y - view.y;
-      if (y + row.height < AXIS || y > view.height) continue;
-      if (row.track !== undefined) collect(row.track, y, row.height, view, boxes, path, labels);
-    }
+    const top = (row) => AXIS + row.y - view.y;
+    const shown = state.rows.filter((row) => row.track !== undefined
+      && top(row) + row.height >= 0 && top(row) <= view.height);
+    const inks = inks_of();
+    strips.begin(view.width, shown.length);
+    shown.forEach((row, at) => collect(row.track, at, top(row), row.height, view, inks, boxes, path, labels));
+    strips.end();
     lines(ctx, view);
     for (const name of ORDER) fill(ctx, state.colours[name], boxes[kinds.indexOf(name)]);
+    shown.forEach((row, at) => draw_strips(ctx, at, top(row), row.height));
     fill(ctx, state.colours.critical, [path, []]);
-    write(ctx, labels);
+    write(ctx, view, labels);
     draw_arrows(ctx, view);
+  }
+
+  /** By kind: lit, dimmed; and of the critical path. */
+  function inks_of() {
+    const both = (name) => [dbg.ink(state.colours[name], 1), dbg.ink(state.colours[name], DIM)];
+    return { kinds: kinds.map(both), critical: dbg.ink(state.colours.critical, 1) };
+  }
+
+  function draw_strips(ctx, at, y, tall) {
+    const [inner, high] = [body(tall), mark(tall)];
+    ctx.imageSmoothingEnabled = false;
+    strips.draw(ctx, at, FULL, y, inner);
+    strips.draw(ctx, at, THIN, y + inner * 0.42, inner * 0.16);
+    strips.draw(ctx, at, PATH, y + inner - high, high);
+  }
+
+  function over(ctx, view) {
+    for (const block of [state.selected, state.hovered]) {
+      const arrow = block < 0 ? -1 : model.arrow(block);
+      if (arrow >= 0) curve(ctx, view, arrow, state.colours.text, 2, 1);
+    }
     outline(ctx, view, state.hovered, 1);
     outline(ctx, view, state.selected, 2);
     axis(ctx, view);
+    if (dbg.printing) names(ctx, view);
   }
 
-  /** The boxes of one track: x, y, width, height, one after another. */
-  function collect(track, y, tall, view, boxes, path, labels) {
+  /** On paper there is nothing beside the canvas: at the left, as many as there is room for. */
+  function names(ctx, view) {
+    ctx.font = "600 11px system-ui, sans-serif";
+    ctx.textBaseline = "middle";
+    let free = AXIS;
+    for (const { y, height, track, group } of state.rows) {
+      const middle = AXIS + y - view.y + body(height) / 2;
+      if (middle - 6 < free) continue;
+      const name = track === undefined ? group : tracks[track].name;
+      ctx.fillStyle = state.colours.back;
+      ctx.fillRect(0, middle - 7, ctx.measureText(name).width + 5, 14);
+      ctx.fillStyle = state.colours.text;
+      ctx.fillText(name, 2, middle);
+      free = middle + 8;
+    }
+  }
+
+  /** The boxes of one track: x, y, width, height, one after another; and its strips. */
+  function collect(track, at, y, tall, view, inks, boxes, path, labels) {
     const { after } = tracks[track];
     const end_s = view.x + view.width / view.kx;
     const inner = body(tall);
     const high = mark(tall);
-    let i = model.from(track, view.x);
-    let [before, reached] = [null, -Infinity]; // the list of the box before, and where that ends
-    while (i < after && start[i] < end_s) {
+    for (let i = model.from(track, view.x); i < after && start[i] < end_s;) {
       const left = Math.max(-2, x_of(start[i], view));
+      const right = Math.min(x_of(stop[i], view), view.width + 2);
+      if (right - left < FINE) {
+        i = collect_fine(i, after, at, left, tall, view, inks);
+        continue;
+      }
       const block = i++;
-      let right = x_of(stop[block], view);
-      let [most, on_path, lit] = [kind[block], critical[block], is_lit(block)];
-      const fine = right - left < FINE;
-      if (fine) {
-        taken.fill(0);
-        taken[most] = stop[block] - start[block];
-        for (; i < after && x_of(start[i], view) < left + FINE; i++) {
-          if ((stop[i] - start[i]) * view.kx >= FINE) break;
-          taken[kind[i]] += stop[i] - start[i];
-          on_path |= critical[i];
-          lit ||= is_lit(i);
-        }
-        for (let k = 0; k < taken.length; k++) if (taken[k] > taken[most]) most = k;
-        right = Math.max(left + FINE, x_of(stop[i - 1], view));
+      const wide = right - left;
+      const lit = is_lit(block);
+      const thin = tall >= 8 && idle[kind[block]];
+      if (wide < BOX) {
+        strips.put(at, thin ? THIN : FULL, left, right, inks.kinds[kind[block]][lit ? 0 : 1]);
+        if (critical[block] && lit) strips.put(at, PATH, left, right, inks.critical);
+        continue;
       }
-      right = Math.min(right, view.width + 2);
-      const list = boxes[most][lit ? 0 : 1];
-      const wide = right - left > 5 ? right - left - 1 : right - left;
-      const thin = tall >= 8 && idle[most];
-      if (fine && list === before && left <= reached) { // one box for many fine ones
-        list[list.length - 2] = right - list[list.length - 4];
-      } else {
-        list.push(left, thin ? y + inner * 0.42 : y, wide, thin ? inner * 0.16 : inner);
-      }
-      [before, reached] = [fine ? list : null, right + 0.5];
-      if (on_path && lit) path.push(left, y + inner - high, wide, high);
+      boxes[kind[block]][lit ? 0 : 1].push(
+        left, thin ? y + inner * 0.42 : y, wide - 1, thin ? inner * 0.16 : inner);
+      if (critical[block] && lit) path.push(left, y + inner - high, wide - 1, high);
       if (wide > 34 && tall >= (thin ? 28 : 14) && lit) {
         labels.push({ block, left, wide, y, inner, thin });
       }
     }
+  }
+
+  /** From a narrow block on, as many as are narrow too and begin close by; returns the next one. */
+  function collect_fine(block, after, at, left, tall, view, inks) {
+    let [i, most, on_path, lit] = [block, kind[block], 0, false];
+    const near_s = view.x + (left + FINE) / view.kx;
+    const fine_s = FINE / view.kx;
+    taken.fill(0);
+    for (; i < after && (i === block || start[i] < near_s); i++) {
+      const length_s = stop[i] - start[i];
+      if (i > block && length_s >= fine_s) break;
+      taken[kind[i]] += length_s;
+      on_path |= critical[i];
+      lit ||= is_lit(i);
+    }
+    for (let k = 0; k < taken.length; k++) if (taken[k] > taken[most]) most = k;
+    const right = Math.max(left + FINE, x_of(stop[i - 1], view));
+    strips.put(at, tall >= 8 && idle[most] ? THIN : FULL, left, right, inks.kinds[most][lit ? 0 : 1]);
+    if (on_path && lit) strips.put(at, PATH, left, right, inks.critical);
+    return i;
   }
 
   function fill(ctx, colour, [lit, dim]) {
@@ -107,11 +161,11 @@ dbg.timeline_drawing = (model, state) => {
     ctx.globalAlpha = 1;
   }
 
-  function write(ctx, labels) {
+  function write(ctx, view, labels) {
     ctx.font = "11px system-ui, sans-serif";
     ctx.textBaseline = "middle";
     for (const { block, left, wide, y, inner, thin } of labels) {
-      const from = Math.max(left, 0);
+      const from = Math.max(left, view.margin);
       const room = Math.floor((left + wide - from - 8) / LETTER);
       const name = model.name(block);
       if (room < Math.min(8, name.length)) continue;
@@ -132,15 +186,12 @@ dbg.timeline_drawing = (model, state) => {
   // Arrows
 
   function draw_arrows(ctx, view) {
-    const chosen = [state.selected, state.hovered].filter((block) => block >= 0)
-      .map(model.arrow).filter((arrow) => arrow >= 0);
     const shown = in_sight(view, (arrow) => !state.critical || model.arrow_critical[arrow]);
     for (const arrow of shown) {
       const on_path = critical[arrows.source[arrow]] && critical[arrows.to[arrow]];
       if (!state.critical) curve(ctx, view, arrow, state.colours.faint, 1, 0.55);
       else curve(ctx, view, arrow, state.colours.critical, on_path ? 2 : 1, on_path ? 1 : 0.45);
     }
-    for (const arrow of chosen) curve(ctx, view, arrow, state.colours.text, 2, 1);
   }
 
   /** Arrows of which something is seen; none if there are too many. */
