@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from strategies_networks import feeds, networks
-from uncut import evaluate, initial_parameters
+from uncut import QUICKLY, evaluate, initial_parameters
 
 import dbgraph as dbg
 from dbgraph import layers as L
@@ -29,6 +29,7 @@ STEPS = 50
 # after the first; double precision need not be.
 MARKS = {"float64": {STEPS: 1e-9}, "float32": {1: 1e-5, STEPS: 1e-4}}
 BATCH = 6
+Gradient = Callable[..., dict[str, jax.Array]]
 RULES = {
     "sgd": "sgd:learning_rate=0.05",
     "momentum": "momentum:learning_rate=0.02@warmup_cosine:warmup=5,steps=60",
@@ -113,30 +114,46 @@ def examples(network: dbg.Network, count: int = 5) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def on_one_machine(
-    network: dbg.Network, rule: Rule, arrays: dict[str, np.ndarray], *marks: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """The parameters after so many steps, trained without any plan, cut or program."""
+def gradient_of(network: dbg.Network) -> Gradient:
+    """Of its loss, by its parameters."""
     graph = network.graph
     total = next(r.value for r in graph.results if r.kind == "loss")
+
+    def loss(parameters, batch, number):
+        return evaluate(graph, parameters, batch, number)[total]
+
+    return jax.jit(jax.grad(loss), compiler_options=QUICKLY)
+
+
+@cache
+def shared_gradient(name: str, dtype: str) -> Gradient:
+    """Compiled once for all rules."""
+    return gradient_of(NETWORKS[name](dtype))
+
+
+def on_one_machine(
+    network: dbg.Network,
+    gradient: Gradient,
+    rule: Rule,
+    arrays: dict[str, np.ndarray],
+    *marks: int,
+) -> Iterator[dict[str, np.ndarray]]:
+    """The parameters after so many steps, trained without any plan, cut or program."""
     batches = Batches(len(next(iter(arrays.values()))), network.batch, network.seed)
     with jax.enable_x64(True):
         transformation = rule.transformation()
         held = {name: jnp.asarray(value) for name, value in initial_parameters(network).items()}
         state = transformation.init(held)
 
-        @jax.jit
-        def step(held, state, batch, number):
-            def loss(parameters):
-                return evaluate(graph, parameters, batch, number)[total]
-
-            updates, state = transformation.update(jax.grad(loss)(held), state, held)
+        @partial(jax.jit, compiler_options=QUICKLY)
+        def update(held, state, gradients):
+            updates, state = transformation.update(gradients, state, held)
             return optax.apply_updates(held, updates), state
 
         for number in range(max(marks)):
             chosen = batches.examples(number)
             batch = {name: array[chosen] for name, array in arrays.items()}
-            held, state = step(held, state, batch, jnp.int32(number))
+            held, state = update(held, state, gradient(held, batch, jnp.int32(number)))
             if number + 1 in marks:
                 yield {name: np.asarray(value) for name, value in held.items()}
 
@@ -164,7 +181,8 @@ def expected(name: str, rule: str, dtype: str) -> dict[int, dict[str, np.ndarray
     """The parameters at each mark. Compiled once for all cuts."""
     network = NETWORKS[name](dtype)
     marks = MARKS[dtype]
-    found = on_one_machine(network, Rule.parse(RULES[rule]), examples(network), *marks)
+    gradient = shared_gradient(name, dtype)
+    found = on_one_machine(network, gradient, Rule.parse(RULES[rule]), examples(network), *marks)
     return dict(zip(marks, found, strict=True))
 
 
@@ -241,7 +259,7 @@ def random_training(
         )
     except NoCutError:
         assume(False)
-    (alone,) = on_one_machine(network, rule, arrays, 10)
+    (alone,) = on_one_machine(network, gradient_of(network), rule, arrays, 10)
     agree(actual, alone, 1e-9)
 
 
@@ -254,6 +272,7 @@ RANDOM = {
 LENIENT = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 
 
+@pytest.mark.slow
 @given(**RANDOM)
 @settings(LENIENT, max_examples=2, derandomize=True)
 def test_random_networks(network, partitions, strategy, microbatches):

@@ -42,9 +42,8 @@ def test_a_network_has_the_papers_number_of_parameters(spec: str) -> None:
     assert abs(count / papers - 1) < 0.02
 
 
-@pytest.mark.parametrize(
-    "spec", ["image.py:network", pytest.param("speech.py:network", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["image.py:network", "speech.py:network"])
 def test_a_network_compiles_for_32_partitions_that_share_the_work(spec: str) -> None:
     network = function(spec)()
     plan = dbg.make_plan(network, 32)

@@ -31,7 +31,8 @@ def words(dtype: str = "float32") -> dbg.Network:
     return net
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_cut_network_equals_the_uncut_one(dtype: str) -> None:
     found = compare(make_plan(words(dtype), 3, microbatches=2, strategy="tiles"))
     assert all(one.close for one in found)

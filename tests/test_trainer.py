@@ -227,6 +227,7 @@ def test_resuming_is_as_never_having_stopped(tmp_path, partitions):
     same(checkpoint.load(str(tmp_path))[0], straight.state())
 
 
+@pytest.mark.slow
 def test_a_run_on_four_partitions_resumes_on_one_and_eight(tmp_path):
     straight = trainer(steps=8, partitions=4).train().state()
     trainer(steps=4, partitions=4, checkpoint=tmp_path, checkpoint_every=4).train()
@@ -341,6 +342,7 @@ def test_a_layer_that_yields_nan_is_named():
     assert "--checkpoint" in said
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_nan_is_named():
     """The loss of the first step is fine; its gradient breaks the parameters."""
     t = trainer(failing("gradient"), data=arrays(), steps=5)
@@ -351,6 +353,7 @@ def test_a_gradient_that_is_nan_is_named():
     assert line_of("h = careless(h * 0.0)") in said
 
 
+@pytest.mark.slow
 def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
     """The loss of the only step is finite, the parameters after it are not."""
     said = failure(trainer(failing("gradient"), data=arrays(), steps=1, checkpoint=tmp_path))
