@@ -58,15 +58,16 @@ def context_of(rehearsals: Sequence[Rehearsal], alone: Cluster) -> Context:
 
 
 def _as_steps_took(rehearsals: Sequence[Rehearsal], alone: Cluster, first: Context) -> Context:
-    """With the scale and the crowding for which forecasts of the rehearsals' steps are least off:
-    what machines take from one another shows in whole steps alone. Nelder and Mead's method."""
+    """With the scale and the crowding for which forecasts of the rehearsals' steps are least off
+    (least squares of their logarithms): what machines take from one another shows in whole steps
+    alone. Nelder and Mead's method."""
 
     def at(point: np.ndarray) -> Context:
         return replace(first, scale=first.scale * np.exp(point[0]), crowding=abs(point[1]))
 
     def off(point: np.ndarray) -> float:
         cluster = in_context(alone, at(point))
-        return sum(abs(log(_forecast_s(r, cluster) / r.step_s)) for r in rehearsals)
+        return sum(log(_forecast_s(r, cluster) / r.step_s) ** 2 for r in rehearsals)
 
     begin = {"initial_simplex": ((0.0, 0.0), (0.2, 0.2), (-0.2, 0.4)), "xatol": 0.005}
     return at(minimize(off, (0.0, 0.0), method="Nelder-Mead", options=begin).x)

@@ -31,7 +31,8 @@ from dbgraph.trace.collect import Collector
 from dbgraph.trace.model import Trace
 from dbgraph.trace.words import partition_of
 
-STEPS = 30
+STEPS, LEAST_S = 30, 0.5
+"""A plan is trained for so many steps, and for so long: what else a host does comes and goes."""
 _COLD = 5  # steps that compile, and fill caches
 _RULE = Rule.of("momentum", learning_rate=1e-3)
 
@@ -118,13 +119,14 @@ def _image() -> Network:
 
 def _steps_s(backend: Backend, plan: Plan, collector: Collector | None) -> list[float]:
     """Seconds of each step, from order to answer."""
-    examples, seconds = np.arange(plan.batch), []
+    examples = np.arange(plan.batch)
+    seconds: list[float] = []
     try:
         backend.start(Job({"train": plan}, _RULE, {"train": _noise(plan)}, collector))
         backend.load(None)
-        for number in range(STEPS):
+        while len(seconds) < STEPS or sum(seconds[_COLD:]) < LEAST_S:
             begin_s = time.perf_counter()
-            backend.step(Step("train", number, examples, want=frozenset({"loss"})))
+            backend.step(Step("train", len(seconds), examples, want=frozenset({"loss"})))
             seconds.append(time.perf_counter() - begin_s)
     finally:
         backend.stop()
