@@ -1,10 +1,9 @@
 """Areas of memory that the processes of a job on one host share: files that never see a disk, in
 a folder of the job that is its owner's alone (`zeromq_folder.memory_folder`).
 
-Each process makes the areas that
-it writes to. The first word of an area says whether somebody reads it; the last array that is
-dropped clears it, and the area is written to again: memory that is new costs several times as
-much as memory that is there.
+Each process makes the areas that it writes to. The first word of an area says whether somebody
+reads it; the last array that is dropped clears it, and the area is written to again: memory that
+is new costs several times as much as memory that is there.
 
     free --put--> lent --the last array is dropped--> free --not used for a while--> removed
 """
@@ -145,9 +144,10 @@ class SharedMemory:
     # --- time ---
 
     def tidy(self, now: float) -> None:
-        """Removes what has not been used for a while, of its own; and lets go what its owner has
-        removed."""
+        """Removes what has not been used for a while, of its own, and lets go what its owner has
+        removed; to be called now and then."""
         with self._lock:
+            self._full = False  # others may have made room
             unused = (a for a in self._mine if now >= a.used_s + _UNUSED_S)
             self._remove([area for area in unused if area.free])
             gone = [path for path in self._theirs if not os.path.exists(path)]

@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the figures here as well")
     args = parser.parse_args()
     cases = [Case("local", 1), Case("zmq", 2), Case("zmq", 4)]
-    rounds, budget_s = (15, 3.0) if args.quick else (5000, 27.0)
+    rounds, budget_s = (8, 1.0) if args.quick else (5000, 27.0)
     results = [measure(case, rounds, budget_s) for case in cases]
     columns = ("steps of", "rounds", "off ms", "on ×", "off again ×")
     columns += ("events", "each may take µs", "handing in")

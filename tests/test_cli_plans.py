@@ -128,8 +128,8 @@ def test_a_network_is_no_plan(cli: Cli, tmp_path: Path) -> None:
 
 def test_a_folder_is_no_plan(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("show", tmp_path)
-    assert outcome.code == 3
-    assert "directory" in outcome.err
+    assert outcome.code == 2
+    assert "is a folder, and no plan" in outcome.err
 
 
 def test_a_truncated_plan_is_told_wherever_it_ends(cli: Cli, small: Path) -> None:

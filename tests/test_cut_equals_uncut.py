@@ -91,7 +91,7 @@ def test_random_networks_and_cuts(network, partitions, strategy, seed):
     microbatches=st.integers(1, 3),
     seed=st.integers(0, 99),
 )
-@settings(_SETTINGS, max_examples=15)
+@settings(_SETTINGS, max_examples=9)
 def test_many_random_networks_and_cuts(network, partitions, strategy, microbatches, seed):
     try:
         plan = dbg.make_plan(network, partitions, strategy=strategy, microbatches=microbatches)

@@ -281,6 +281,6 @@ def test_random_networks(network, partitions, strategy, microbatches):
 
 @pytest.mark.slow
 @given(**RANDOM)
-@settings(LENIENT, max_examples=10)
+@settings(LENIENT, max_examples=6)
 def test_many_random_networks(network, partitions, strategy, microbatches):
     random_training(network, partitions, strategy, microbatches)

@@ -106,7 +106,7 @@ def test_an_argmax_is_judged_by_the_scores() -> None:
 
 @pytest.mark.slow
 @given(network=networks(partitions=2), partitions=st.integers(2, 4))
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 def test_random_networks(network: dbg.Network, partitions: int) -> None:
     mode = "training" if any(r.kind == "loss" for r in network.graph.results) else "inference"
     try:

@@ -130,6 +130,10 @@ def test_without_room_arrays_go_by_the_line(
     monkeypatch.setattr(os, "posix_fallocate", full)
     assert put(pair[0], [floats()]) is None
     assert files(tmp_path) == []
+    monkeypatch.undo()
+    assert put(pair[0], [floats()]) is None, "it is not tried at every message"
+    pair[0].tidy(0.0)
+    assert put(pair[0], [floats()]) is not None
 
 
 def test_what_a_lost_peer_was_to_read_is_removed_and_stays_readable(
@@ -175,6 +179,26 @@ def test_areas_that_are_not_there_are_refused(
     with pytest.raises(WireError) as caught:
         reader.take(WRITER.number, WRITER.epoch, area, [ArraySpec("float32", (count,))])
     assert caught.value.reason is reason
+
+
+def test_what_killed_jobs_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dbgraph.backends.zeromq_folder.IN_MEMORY", str(tmp_path))
+    monkeypatch.setattr("dbgraph.backends.zeromq_folder._LONGEST", 1000)  # no socket is made here
+    living, dead, young = (
+        JobFolder(str(tmp_path)),
+        tmp_path / "dbgraph-dead",
+        tmp_path / "dbgraph-y",
+    )
+    for folder in (dead, young):
+        folder.mkdir()
+        (folder / "0.1.1").write_bytes(b"memory")
+    for folder in (dead, Path(living.path)):
+        os.utime(folder, (0, 0))
+    made = memory_folder()
+    assert made is not None
+    assert {*tmp_path.iterdir()} == {Path(living.path), young, Path(made.path)}
+    for folder_of_job in (living, made):
+        folder_of_job.remove()
 
 
 # --- over a line ---

@@ -152,7 +152,8 @@ def _order(plan: Plan, program: Program, share: _Share) -> Iterator[Failure]:
             return
         there.update((name, microbatch) for name in makes)
     if todo:
-        rule = f"program {partition}: {min(map(str, todo))} is missing"
+        missing_one = min(str(kind(*numbers)) for kind, *numbers in todo)
+        rule = f"program {partition}: {missing_one} is missing"
         yield Failure(PlanError(rule), "", partition)
         return
     yield from _update(plan, program)
