@@ -10,6 +10,7 @@ is new costs several times as much as memory that is there.
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 import threading
@@ -96,6 +97,7 @@ class SharedMemory:
             return None
         for array, target in zip(arrays, _arrays(area.memory, specs), strict=True):
             np.copyto(target, array)
+        gc.collect(0)  # makes JAX let go of what it has read: the peer may want it back by now
         return area.number
 
     def _lend(self, size: int, peer: int) -> _Area | None:

@@ -26,6 +26,8 @@ from dbgraph.wire.messages import Message
 from dbgraph.wire.parcel import DTYPES, empty_aligned
 
 EPOCH = 1
+WARM_STEPS, FEWEST_STEPS = 10, 9
+"""Not counted, because memory is new in them; and counted."""
 
 
 class Go(Message, frozen=True):
@@ -132,7 +134,7 @@ class Timekeeper(Still):
     """The coordinator: has all replicas make some steps, again and again, and takes the time.
 
     Args:
-        warm_s: steps in the first so many seconds are not counted: memory is new in them.
+        warm_s: steps in the first so many seconds are not counted either.
 
     Attributes:
         seconds: of each step that all replicas have made.
@@ -142,7 +144,7 @@ class Timekeeper(Still):
         self._shards = [Address("shard", n) for n in range(shards)]
         self._replicas = [Address("replica", n, 0) for n in range(replicas)]
         self._warm_s, self._budget_s = warm_s, budget_s
-        self._awaited = 0
+        self._awaited = self._steps = 0
         self._first_s = self._began_s = 0.0
         self.seconds: list[float] = []
 
@@ -179,10 +181,11 @@ class Timekeeper(Still):
         return [Envelope(replica, Go(1)) for replica in self._replicas]
 
     def _rested(self, now_s: float) -> list[Envelope]:
-        if self._began_s >= self._first_s + self._warm_s:
+        self._steps += 1
+        if self._steps > WARM_STEPS and self._began_s >= self._first_s + self._warm_s:
             self.seconds.append(now_s - self._began_s)
         enough = now_s >= self._first_s + self._warm_s + self._budget_s
-        if not enough or len(self.seconds) < 3:
+        if not enough or len(self.seconds) < FEWEST_STEPS:
             return self._go()
         self.is_over = True
         return [Envelope(replica, Exit()) for replica in self._replicas]

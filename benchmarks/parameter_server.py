@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from _exchange import Exchange, by_tcp, by_torch, has_torch
-from _measure import median_seconds, print_table, write_json
+from _measure import print_table, rounds_seconds, write_json
 from _served import Casting, Timekeeper
 
 import dbgraph as dbg
@@ -89,10 +89,17 @@ def measure(plan: Plan, shards: int, clients: int, budget_s: float) -> dict[str,
     return {"shards": shards, "clients": clients, "seconds": seconds, "bytes_per_s": rates}
 
 
-def copying(size_bytes: int) -> float:
-    """Bytes per second, those that are read and those that are written, by all cores at once."""
+def updating(plan: Plan) -> dict[str, float]:
+    """Bytes per second, read and written: of a shard that updates with the whole network's
+    gradient, and of all cores copying as much memory; the two by turns."""
+    types = dict(plan.parameter_types)
+    owned = [Owned(name, Region.whole(kind.shape)) for name, kind in types.items()]
+    blocks = Blocks(types, owned, set(types), RULE)
+    blocks.load(initial_state(plan, owned))
+    changes = [(one, _ones(one.region.shape)) for one in owned]
+    numbers = sum(one.region.size for one in owned)
     cores = len(os.sched_getaffinity(0))
-    source = np.ones(size_bytes // 8 // cores * cores)
+    source = np.ones(numbers // 2 // cores * cores)
     target = np.zeros_like(source)
     parts = list(zip(np.split(target, cores), np.split(source, cores), strict=True))
     with ThreadPoolExecutor(cores) as pool:
@@ -100,18 +107,9 @@ def copying(size_bytes: int) -> float:
         def copy() -> None:
             list(pool.map(lambda part: np.copyto(*part), parts))
 
-        return 2 * source.nbytes / median_seconds(copy, 9)
-
-
-def updating(plan: Plan) -> float:
-    """Parameters per second that a shard updates with the whole network's gradient."""
-    types = dict(plan.parameter_types)
-    owned = [Owned(name, Region.whole(kind.shape)) for name, kind in types.items()]
-    blocks = Blocks(types, owned, set(types), RULE)
-    blocks.load(initial_state(plan, owned))
-    changes = [(one, _ones(one.region.shape)) for one in owned]
-    numbers = sum(one.region.size for one in owned)
-    return numbers / median_seconds(lambda: blocks.update(changes), 9)
+        seconds = rounds_seconds({"copy": copy, "update": lambda: blocks.update(changes)}, 15)
+    moved_bytes = {"copy": 2 * source.nbytes, "update": UPDATE_BYTES * numbers}
+    return {name: moved_bytes[name] / statistics.median(taken) for name, taken in seconds.items()}
 
 
 def _ones(shape: tuple[int, ...]) -> np.ndarray:
@@ -140,8 +138,8 @@ def main() -> None:
     counts = [(s, c) for s in args.shards for c in args.clients]
     made, budget_s = plan(args.quick), 0.2 if args.quick else 1.5
     size_bytes = sum(kind.size_bytes for kind in made.parameter_types.values())
-    copy_rate = copying(size_bytes)
-    update_rate = updating(made) * UPDATE_BYTES
+    alone = updating(made)
+    copy_rate, update_rate = alone["copy"], alone["update"]
     found = [measure(made, *pair, budget_s) for pair in (counts[:1] if args.quick else counts)]
     title = f"Push, Adagrad, fetch of {size_bytes / 4e6:.1f} M float32"
     columns = ("", "GB/s", "raw TCP", "×, aim 0.5", "torch RPC", "×, aim 3")

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -72,6 +73,31 @@ def test_what_is_put_is_taken(
         np.testing.assert_array_equal(array, other)
         if array.size:
             assert other.__array_interface__["data"][0] % ALIGNMENT_BYTES == 0
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No garbage is collected but by who asks."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_what_jax_still_held_is_given_back_by_who_answers(
+    pair: tuple[SharedMemory, SharedMemory], tmp_path: Path, uncollected: None
+) -> None:
+    writer, reader = pair
+    array = [floats(3.0)]
+    number = put(writer, array)
+    (area,) = tmp_path.iterdir()
+    double = jax.jit(lambda x: 2 * x)
+    jax.block_until_ready(double(take(reader, number, array)[0]))
+
+    def is_given_back() -> bool:
+        put(reader, array, peer=0)
+        return not np.fromfile(area, np.uint64, 1)[0]
+
+    until(is_given_back, seconds=10)
 
 
 def test_arrays_of_any_layout_are_put(pair: tuple[SharedMemory, SharedMemory]) -> None:
