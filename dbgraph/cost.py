@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from dbgraph.cluster import MachineSpec, Rates
-from dbgraph.ir.graph import Graph, Node
+from dbgraph.ir.graph import Graph, Node, Signature
 from dbgraph.ir.types import Attrs, TensorType, Types
 from dbgraph.ops import COMMUNICATION, LEAVES, flops_of, op
 from dbgraph.ops.schema import POINTWISE, UPDATE
@@ -55,6 +55,14 @@ def node_work(graph: Graph, node: Node) -> Work:
     if node.op in LEAVES or node.op in COMMUNICATION:
         return _NOTHING
     return op_work(node.op, node.attrs, graph.input_types(node), node.type)
+
+
+@lru_cache(maxsize=2**16)
+def signature_work(signature: Signature) -> Work:
+    """The same of all nodes with that signature."""
+    if signature.op in LEAVES or signature.op in COMMUNICATION:
+        return _NOTHING
+    return op_work(signature.op, signature.attrs, signature.inputs, signature.type)
 
 
 @lru_cache(maxsize=2**16)  # the tiles of a layer have few shapes
@@ -105,8 +113,13 @@ def work_s(work: Work, dtype: str, machine: MachineSpec) -> float:
 
 def segment_s(graph: Graph, nodes: Iterable[str], machine: MachineSpec) -> float:
     """Seconds of one execution of a segment, its dispatch included."""
-    by_name = graph.by_name
-    return machine.dispatch_s + sum([node_s(graph, by_name[name], machine) for name in nodes])
+    signatures, table = graph.signatures, _table(machine)
+    nodes_s = 0.0
+    for name in nodes:
+        signature = signatures[name]
+        if (work := signature_work(signature)) is not _NOTHING:
+            nodes_s += table.seconds(work, signature.type.dtype)
+    return machine.dispatch_s + nodes_s
 
 
 def adding_s(gradient_bytes: int, machine: MachineSpec) -> float:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import lru_cache
 
-from dbgraph.ir.graph import Graph
-from dbgraph.ops import workspace_of
+from dbgraph.ir.graph import Graph, Signature
+from dbgraph.ops import op
 from dbgraph.plan.program import Instruction, Program, Recv, Run, Segment, Send, Transfer
 
 Key = tuple[str, int]
@@ -98,7 +99,8 @@ class _Memory:
 
     def _inner(self, segment: Segment) -> int:
         """Most bytes alive at once inside a segment."""
-        by_name, kept = self._graph.by_name, set(segment.outputs)
+        sizes, signatures = self._sizes, self._graph.signatures
+        kept, by_name = set(segment.outputs), self._graph.by_name
         last: dict[str, int] = {}
         for at, name in enumerate(segment.nodes):
             last[name] = at
@@ -107,11 +109,17 @@ class _Memory:
         freed = [0] * len(segment.nodes)
         for name in segment.nodes:
             if name not in kept:
-                freed[last[name]] += self._sizes[name]
+                freed[last[name]] += sizes[name]
         alive = peak = 0
-        for at, name in enumerate(segment.nodes):
-            node = by_name[name]
-            alive += self._sizes[name]
-            peak = max(peak, alive + workspace_of(node, self._graph.input_types(node)))
-            alive -= freed[at]
+        for name, gone in zip(segment.nodes, freed, strict=True):
+            alive += sizes[name]
+            peak = max(peak, alive + _workspace_bytes(signatures[name]))
+            alive -= gone
         return peak
+
+
+@lru_cache(maxsize=2**16)
+def _workspace_bytes(signature: Signature) -> int:
+    """What the kernel of a node with that signature holds besides its inputs and its output."""
+    rule = op(signature.op)
+    return rule.workspace_bytes(signature.attrs, signature.inputs, signature.type)

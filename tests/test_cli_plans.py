@@ -99,10 +99,10 @@ def test_show_a_partition_that_is_not_there(cli: Cli, small: Path) -> None:
     [
         (None, 2, "there is no file"),
         (b"", 3, "this is no plan"),
-        (b"import os\n", 3, "this is no plan: line 1 should be 'dbgraph plan 2'"),
+        (b"import os\n", 3, "this is no plan: line 1 should be 'dbgraph plan 3'"),
         (b"\xff\xfe\x00", 3, "it is not text"),
-        (b"dbgraph plan 1\n", 3, "the plan has version 1; this dbgraph reads version 2"),
-        (b"dbgraph plan 3\n", 3, "the plan has version 3; this dbgraph reads version 2"),
+        (b"dbgraph plan 1\n", 3, "the plan has version 1; this dbgraph reads 2 and 3"),
+        (b"dbgraph plan 4\n", 3, "the plan has version 4; this dbgraph reads 2 and 3"),
         (b"dbgraph plan 2\nname small\n", 3, "the plan is truncated: line 3"),
     ],
 )
@@ -155,8 +155,8 @@ def test_a_truncated_plan_is_told_wherever_it_ends(cli: Cli, small: Path) -> Non
         ("RUN s0.0\n", "RUN s0.0\nRUN s0.0\n", "RUN s0.0: unknown, twice"),
         ("RUN s0.0", "JUMP s0.0", "'JUMP s0.0' is no instruction"),
         ("UPDATE\n}", "}", "ends with one UPDATE"),
-        ("{source=0}", "{source=1}", "it expects partition 1"),
-        ("{to=1}", "{to=__import__('os')}", "line"),
+        (" to 1\n", " to 0\n", "which is defined nowhere"),
+        (" to 1\n", " to __import__('os')\n", "expected send %name to PARTITION"),
         ("\ncuts {\n", "\ncuts {\nlocal/add local/add\n", ": cuts: expected 'NODE …: AXIS"),
         ("scores/add: batch 8, units 10 -> 0", "scores/add: batch 8, units 10 -> 1", "--from"),
     ],
@@ -215,7 +215,7 @@ def deadlocked(small: Path) -> Path:
 def test_verify_finds_a_send_that_nobody_takes(cli: Cli, small: Path) -> None:
     """It is in no program, so that the other rules do not see it."""
     lines = small.read_text().split("\n")
-    at = next(i for i, line in enumerate(lines) if " = recv(" in line)
+    at = next(i for i, line in enumerate(lines) if line.startswith("send "))
     stands_on_1 = next(line for line in lines if " = relu(" in line and " @1" in line)
     name, type_ = stands_on_1.split(" = ")[0], stands_on_1.split(" : ")[1].split(" ")[0]
     lines.insert(at + 1, f"{name}>0.more = send({name}) {{to=0}} : {type_} @1")

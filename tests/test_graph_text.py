@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,8 @@ from dbgraph.errors import PlanError
 from dbgraph.ir.graph import Cut, Graph, Node, Pin, Result
 from dbgraph.ir.region import Region
 from dbgraph.ir.text import parse_graph, print_graph, print_node
-from dbgraph.ir.types import DTYPE_BYTES, Attrs, TensorType
+from dbgraph.ir.transfer import send_and_recv
+from dbgraph.ir.types import DTYPE_BYTES, Attrs, TensorType, parse_attribute
 from dbgraph.source import Source
 
 # Any graph, legal or not: the text must not depend on the rules.
@@ -82,6 +85,38 @@ def test_any_graph_comes_back(graph: Graph) -> None:
     assert again == graph
     assert print_graph(again) == text  # also what == does not see: 1, 1.0 and True are equal
     assert text.count("\n") == len(graph.nodes) + len(graph.results)
+
+
+@settings(deadline=None, max_examples=60)
+@given(NODES, COUNTS, COUNTS, st.booleans(), st.data())
+def test_a_transfer_is_one_line_where_nothing_else_is_to_be_said(
+    value: Node, place: int, to: int, after: bool, data: st.DataObject
+) -> None:
+    value = replace(value, partition=place)
+    pair = send_and_recv(value, to)
+    again = send_and_recv(pair[1], place)  # what was received goes on
+    graph = Graph((value, *pair, *again))
+    text = print_graph(graph)
+    assert text.splitlines()[-2:] == [
+        f"send %{n.name} to {p}" for n, p in ((value, to), (pair[1], place))
+    ]
+    assert parse_graph(text) == graph
+    changed = data.draw(st.sampled_from(("name", "layer", "partition", "type", "attrs")))
+    other = {
+        "name": "b",
+        "layer": "b",
+        "partition": to + 1,
+        "type": TensorType((7, 7, 7)),
+        "attrs": Attrs(b=1),
+    }
+    index = 2 if after else 1
+    nodes = list(graph.nodes[:3])
+    nodes[index] = replace(nodes[index], **{changed: other[changed]})
+    unlike = Graph(tuple(nodes))
+    assert parse_graph(print_graph(unlike)) == unlike
+    apart = Graph((pair[0], value, pair[1]))  # sent before it is there
+    assert print_graph(apart).count("\n") == 3
+    assert parse_graph(print_graph(apart)) == apart
 
 
 @settings(deadline=None, max_examples=40)
@@ -170,6 +205,11 @@ def test_empty_lines_and_remarks_are_passed_over() -> None:
         ("%a = fill() : float32[] cut=0,1", "'0,1' is no cut"),
         ("%a = fill() : float32[] cut=[0,1@0", "is no cut"),
         ("%a = fill() : float32[] at net.py", "invalid literal|no source"),
+        ("send %x to", "expected send %name to PARTITION, found 'send %x to'"),
+        ("send %x to -1", "expected send %name to PARTITION"),
+        ("send x to 1", "expected send %name to PARTITION"),
+        ("send %y to 1", "%y is sent, which is not defined before it"),
+        ("send %x to 1", "%x is sent, which stands on no partition"),
         ("result loss loss [0:a] = %a", "expected %name"),
         ("result loss loss [0-1] = %a", "is no region"),
         ("result loss loss = %a", "expected %name"),
@@ -199,6 +239,19 @@ def test_infinity_comes_back_and_nan_is_refused() -> None:
         assert parse_graph(print_graph(graph(value))) == graph(value)
     with pytest.raises(PlanError, match="NaN"):
         print_graph(graph(math.nan))
+
+
+def test_literals_come_back_as_python_reads_them() -> None:
+    for text in ("(1)", "((1), 2)", "[1]", "{}", "null", "true", "NaN", "0x10", "'it\\'s'", "1e3"):
+        try:
+            expected = ast.literal_eval(text)
+        except ValueError:
+            expected = None
+        if expected is None or isinstance(expected, list | dict):
+            with pytest.raises(ValueError, match="is no"):
+                parse_attribute(text)
+        else:
+            assert repr(parse_attribute(text)) == repr(expected)
 
 
 def test_a_plan_of_many_tiles_parses_fast() -> None:

@@ -95,6 +95,21 @@ class Node:
     partition: int | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Signature:
+    """All that an op's rules ask about a node: its type, its FLOPs and its memory follow from it.
+
+    Nodes of a graph that agree in these share one object (`Graph.signatures`), which hashes by
+    identity: a graph of a million nodes has a few thousand, and what follows is worked out once
+    for each.
+    """
+
+    op: str
+    attrs: Attrs
+    inputs: Types
+    type: TensorType
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """A value that leaves the graph, or one region of it.
@@ -148,6 +163,37 @@ class Graph:
         several times finds them faster by number than by name."""
         positions = self.positions
         return tuple([tuple([positions[name] for name in node.inputs]) for node in self.nodes])
+
+    @cached_property
+    def misread(self) -> tuple[Node, str] | None:
+        """The first node that reads a value which is not defined before it, and what is wrong."""
+        try:
+            if all(max(read, default=-1) < i for i, read in enumerate(self.sources)):
+                return None
+        except KeyError:
+            pass  # one reads a value that is nowhere
+        places = self.positions
+        return next(
+            (node, f"reads %{name}, which is defined {'after it' if name in places else 'nowhere'}")
+            for i, node in enumerate(self.nodes)
+            for name in node.inputs
+            if places.get(name, i) >= i
+        )
+
+    @cached_property
+    def signatures(self) -> Mapping[str, Signature]:
+        """Of all nodes but sends and recvs, of which there are many, and which only move."""
+        nodes = self.nodes
+        known: dict[tuple[str, Attrs, Types, TensorType], Signature] = {}
+        found: dict[str, Signature] = {}
+        for node, read in zip(nodes, self.sources, strict=True):
+            if node.op in ("send", "recv"):
+                continue
+            key = (node.op, node.attrs, tuple([nodes[i].type for i in read]), node.type)
+            if key not in known:
+                known[key] = Signature(*key)
+            found[node.name] = known[key]
+        return found
 
     @cached_property
     def consumers(self) -> Mapping[str, tuple[Node, ...]]:

@@ -3,22 +3,29 @@ back.
 
     %hidden1/contract = contract(%frame, %hidden1/weights) {contracted=1} : float32[128,2560] \
 layer=hidden1 pin=@0,@1,1:2,inputs:4 cut=[0,128][0,1280,2560]@0,1 @2 at net.py:12
+    send %hidden1/contract to 3
     result output class [0:128] = %class/argmax
 
 Of a node's fields those that it has are printed, in this order: attributes, type, layer, pin
 (`@0` a partition, `1:2` axis 1 in two pieces, `inputs:4` a reduced axis in four), cut (the bounds
 of each axis, then the partition of each tile), its own partition, source. Names hold no
 whitespace, comma, parenthesis, percent sign or brace. Parsing evaluates no code.
+
+`send %value to 3` is two nodes in a row, the send `%value>3` and its recv `%value@3`, as
+`send_and_recv` makes them: more than half of a large plan's nodes, of which nothing else is to be
+said. Where they differ from that, each has its own line.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from dbgraph.errors import PlanError
 from dbgraph.ir.graph import NO_PIN, Cut, Graph, Node, Pin, Result
 from dbgraph.ir.region import Region
+from dbgraph.ir.transfer import send_and_recv
 from dbgraph.ir.types import NO_ATTRS, Attribute, Attrs, TensorType, parse_attribute
 from dbgraph.source import Source
 
@@ -38,10 +45,32 @@ def print_graph(graph: Graph) -> str:
 def graph_lines(graph: Graph) -> Iterator[str]:
     """The same text line by line, each with its end, for graphs of millions of nodes."""
     known: dict[int, str] = {}
-    for node in graph.nodes:
-        yield _node_text(node, known) + "\n"
+    sends = _sends(graph)
+    for i, node in enumerate(graph.nodes):
+        if i in sends:
+            yield f"send %{node.inputs[0]} to {graph.nodes[i + 1].partition}\n"
+        elif i - 1 not in sends:
+            yield _node_text(node, known) + "\n"
     for result in graph.results:
         yield print_result(result) + "\n"
+
+
+def _sends(graph: Graph) -> set[int]:
+    """The positions of the sends that one line says together with the recv behind them."""
+    found: set[int] = set()
+    before: dict[str, Node] = {}
+    for i, (node, after) in enumerate(pairwise(graph.nodes)):
+        if node.op == "send" and _is_transfer(before, node, after):
+            found.add(i)
+        before[node.name] = node
+    return found
+
+
+def _is_transfer(before: dict[str, Node], send: Node, recv: Node) -> bool:
+    value, to = before.get("".join(send.inputs)), recv.partition
+    if value is None or value.partition is None or to is None:
+        return False
+    return send_and_recv(value, to) == (send, recv)
 
 
 def print_node(node: Node) -> str:
@@ -132,13 +161,12 @@ _PARTS = (
     ("a source such as at net.py:12", r"(?: at (.++))?"),
 )
 _LINE = re.compile("".join(pattern for _, pattern in _PARTS))
+_SEND = re.compile(r"send %([^\s,(){}%]++) to ([0-9]++)")
 _RESULT = re.compile(r"result (\S++) (\S++) \[([-0-9:,]*+)\] = %([^\s,(){}%]++)")
 _ITEM = re.compile(
     rf"([A-Za-z_][A-Za-z0-9_]*+)=((?:[^'\"(),=]++|{_QUOTED}|\((?:[^'\"()]++|[()]|{_QUOTED})*?\)))"
     r"(?:, (?=[A-Za-z_][A-Za-z0-9_]*+=)|$)"
 )
-_INTS = re.compile(r"\((?:-?[0-9]++, )*+-?[0-9]++,?\)")
-_INT = re.compile(r"-?[0-9]++")
 
 
 def parse_graph(text: str, *, first_line: int = 1) -> Graph:
@@ -165,6 +193,8 @@ def parse_lines(lines: Iterable[str], *, first_line: int = 1) -> Graph:
         try:
             if one[0] == "%":
                 nodes.append(reader.node(one))
+            elif one.startswith("send "):
+                nodes += reader.transfer(one)
             else:
                 results.append(_result(one))
         except ValueError as error:
@@ -176,7 +206,7 @@ class _Reader:
     """Parses lines; equal texts of a field are parsed once and share one object."""
 
     def __init__(self) -> None:
-        self.names: dict[str, str] = {}
+        self.nodes: dict[str, Node] = {}
         self.attrs: dict[str | None, Attrs] = {None: NO_ATTRS}
         self.values: dict[str, Attribute] = {}
         self.types: dict[str, TensorType] = {}
@@ -189,8 +219,7 @@ class _Reader:
         if match is None:
             raise ValueError(_complaint(line))
         name, op, inputs, attrs, type_, layer, pin, cut, partition, source = match.groups()
-        self.names[name] = name
-        read = inputs[1:].split(", %") if inputs else []
+        nodes, read = self.nodes, inputs[1:].split(", %") if inputs else []
         if attrs not in self.attrs:
             self.attrs[attrs] = self._attrs(attrs)
         if type_ not in self.types:
@@ -201,10 +230,10 @@ class _Reader:
             self.cuts[cut] = _cut(cut)
         if source not in self.sources:
             self.sources[source] = _source(source)
-        return Node(
+        node = nodes[name] = Node(
             name,
             op,
-            tuple([self.names.get(value, value) for value in read]),
+            tuple([nodes[value].name if value in nodes else value for value in read]),
             self.types[type_],
             self.attrs[attrs],
             layer or "",
@@ -213,6 +242,21 @@ class _Reader:
             self.cuts[cut],
             int(partition) if partition else None,
         )
+        return node
+
+    def transfer(self, line: str) -> tuple[Node, Node]:
+        """The send and its recv."""
+        match = _SEND.fullmatch(line)
+        if match is None:
+            raise ValueError(f"expected send %name to PARTITION, found {line[:40]!r}")
+        value = self.nodes.get(match[1])
+        if value is None:
+            raise ValueError(f"%{match[1]} is sent, which is not defined before it")
+        if value.partition is None:
+            raise ValueError(f"%{match[1]} is sent, which stands on no partition")
+        send, recv = send_and_recv(value, int(match[2]))
+        self.nodes[send.name], self.nodes[recv.name] = send, recv
+        return send, recv
 
     def _attrs(self, text: str) -> Attrs:
         items: dict[str, Attribute] = {}
@@ -226,17 +270,9 @@ class _Reader:
         return Attrs(items)
 
     def _value(self, text: str) -> Attribute:
-        if text in self.values:
-            return self.values[text]
-        value: Attribute
-        if _INT.fullmatch(text):
-            value = int(text)
-        elif _INTS.fullmatch(text):
-            value = tuple(map(int, text[1:-1].rstrip(",").split(", ")))
-        else:
-            value = parse_attribute(text)
-        self.values[text] = value
-        return value
+        if text not in self.values:
+            self.values[text] = parse_attribute(text)
+        return self.values[text]
 
 
 def _complaint(line: str) -> str:

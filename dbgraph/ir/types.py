@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterator, Mapping
 from math import prod
 from typing import NamedTuple, TypeAlias
@@ -155,11 +156,31 @@ NO_ATTRS = Attrs()
 
 def parse_attribute(text: str) -> Attribute:
     """A Python literal as an attribute. Raises ValueError; evaluates no code."""
+    value = _by_json(text)
+    if value is not None:
+        return value
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         raise ValueError(f"{text!r} is no literal") from error
     return _checked(value)
+
+
+_AS_JSON = str.maketrans("()'", '[]"')
+
+
+def _by_json(text: str) -> Attribute:
+    """Most literals are nearly JSON, which is read ten times as fast; None for one that is not
+    exactly what `repr` writes."""
+    try:
+        value = _checked(_tuples(json.loads(text.replace(",)", ")").translate(_AS_JSON))))
+    except (ValueError, RecursionError):
+        return None
+    return value if repr(value) == text else None
+
+
+def _tuples(value: object) -> object:
+    return tuple([_tuples(v) for v in value]) if isinstance(value, list) else value
 
 
 def _checked(value: object) -> Attribute:

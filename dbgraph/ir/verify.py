@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from dbgraph.errors import PlanError
-from dbgraph.ir.graph import Cut, Graph, Node, Result
+from dbgraph.ir.graph import Cut, Graph, Node, Result, Signature
 from dbgraph.ir.text import NAME
 from dbgraph.ir.types import Attrs, TensorType, Types
 from dbgraph.ops import OPS
@@ -75,23 +75,25 @@ class _Check:
 
     def __init__(self, graph: Graph, stage: str) -> None:
         self.graph, self.name, self.stage = graph, stage, STAGES[stage]
-        self.seen: dict[str, Node] = {}
-        # Tiles repeat their layer's shapes: infer each case once.
-        self.inferred: dict[tuple[str, Attrs, Types], TensorType] = {}
-        self.cuttable: dict[tuple[str, Attrs, Types], tuple[int, ...]] = {}
+        # Tiles repeat their layer's shapes: each case is looked at once.
+        self.typed: set[Signature] = set()
+        self.moved: set[tuple[str, Attrs]] = set()
+        self.cuttable: dict[Signature, tuple[int, ...]] = {}
         self.sent: set[tuple[str, int]] = set()
 
     def run(self) -> None:
-        for node in self.graph.nodes:
-            self.check_name(node)
-            inputs = self.inputs_of(node)
-            types = tuple([value.type for value in inputs])
-            self.check_type(node, types)
-            self.check_place(node, types)
+        self.check_names()
+        graph = self.graph
+        if graph.misread:
+            reader, rule = graph.misread
+            raise self.fail(reader, f"it {rule}")
+        for node, read in zip(graph.nodes, graph.sources, strict=True):
+            inputs = [graph.nodes[i] for i in read]
+            self.check_type(node, inputs)
+            self.check_place(node)
             if self.stage.apart:
                 self.check_edges(node, inputs)
-            self.seen[node.name] = node
-        for result in self.graph.results:
+        for result in graph.results:
             self.check_result(result)
 
     def fail(self, node: Node, rule: str, hint: str = "") -> PlanError:
@@ -100,11 +102,17 @@ class _Check:
             f"{self.name} graph: {node.op} %{node.name}{where}: {rule}", at=node.source, hint=hint
         )
 
-    def check_name(self, node: Node) -> None:
-        if node.name in self.seen:
-            raise self.fail(node, "its name is used twice; each value needs its own")
-        if not NAME.fullmatch(node.name):
-            raise self.fail(node, f"{node.name!r} is no name: it must match {NAME.pattern}")
+    def check_names(self) -> None:
+        """All at once; one by one only where one is wrong."""
+        names = [node.name for node in self.graph.nodes]
+        spelt = all(names) and NAME.fullmatch("".join(names) or "a")
+        if spelt and len(self.graph.positions) == len(names):
+            return
+        for i, node in enumerate(self.graph.nodes):
+            if self.graph.positions[node.name] != i:
+                raise self.fail(node, "its name is used twice; each value needs its own")
+            if not NAME.fullmatch(node.name):
+                raise self.fail(node, f"{node.name!r} is no name: it must match {NAME.pattern}")
 
     def rule_of(self, node: Node) -> OpDef:
         rule = OPS.get(node.op)
@@ -116,18 +124,25 @@ class _Check:
             raise self.fail(node, "views are resolved when their readers are tiled; none may stay")
         return rule
 
-    def inputs_of(self, node: Node) -> list[Node]:
-        try:
-            return [self.seen[name] for name in node.inputs]
-        except KeyError as error:
-            where = "after it" if error.args[0] in self.graph.by_name else "nowhere"
-            raise self.fail(node, f"it reads %{error.args[0]}, which is defined {where}") from None
+    def check_type(self, node: Node, inputs: list[Node]) -> None:
+        """Args: inputs: of the node."""
+        signature = self.graph.signatures.get(node.name)
+        if signature is None:  # a send or a recv
+            self.check_moved(node, inputs)
+        elif signature not in self.typed:
+            self.check_inferred(node, signature.inputs)
+            self.typed.add(signature)
 
-    def check_type(self, node: Node, types: Types) -> None:
-        key = (node.op, node.attrs, types)
-        expected = self.inferred.get(key)
-        if expected is None:
-            expected = self.inferred[key] = self.infer(node, self.rule_of(node), types)
+    def check_moved(self, node: Node, inputs: list[Node]) -> None:
+        """What its op's rule says of a type it says of all; so its attributes are looked at once,
+        and that it gives what it takes."""
+        moved = node.op, node.attrs
+        if len(inputs) != 1 or inputs[0].type != node.type or moved not in self.moved:
+            self.check_inferred(node, tuple([value.type for value in inputs]))
+            self.moved.add(moved)
+
+    def check_inferred(self, node: Node, types: Types) -> None:
+        expected = self.infer(node, self.rule_of(node), types)
         if expected != node.type:
             raise self.fail(node, f"its type is {node.type}, but its op gives {expected}")
 
@@ -143,15 +158,15 @@ class _Check:
                 node, f"its attributes {node.attrs} do not fit the op with inputs {given}"
             ) from error
 
-    def check_place(self, node: Node, types: Types) -> None:
+    def check_place(self, node: Node) -> None:
         if self.stage.placed is not None:
-            self.check_cut(node, self.rule_of(node), types)
+            self.check_cut(node, self.rule_of(node))
         if not self.stage.tiled and node.partition is not None:
             raise self.fail(node, f"it stands on partition {node.partition} before it is a tile")
         if self.stage.tiled and (node.partition is None or node.partition < 0):
             raise self.fail(node, f"its partition is {node.partition}; it must be 0 or more")
 
-    def check_cut(self, node: Node, rule: OpDef, types: Types) -> None:
+    def check_cut(self, node: Node, rule: OpDef) -> None:
         if node.cut is None:
             if self.stage.placed and node.inputs and not rule.view:
                 raise self.fail(node, "it has no cut")
@@ -161,11 +176,11 @@ class _Check:
         broken = _broken_cut(node.cut, node.type)
         if broken:
             raise self.fail(node, broken)
-        key = (node.op, node.attrs, types)
-        if key not in self.cuttable:
-            self.cuttable[key] = rule.cut_axes(node.attrs, types)
+        signature = self.graph.signatures[node.name]
+        if signature not in self.cuttable:
+            self.cuttable[signature] = rule.cut_axes(node.attrs, signature.inputs)
         for axis, pieces in enumerate(node.cut.pieces):
-            if pieces > 1 and axis not in self.cuttable[key]:
+            if pieces > 1 and axis not in self.cuttable[signature]:
                 raise self.fail(node, f"axis {axis} is in {pieces} pieces, but it can't be cut")
 
     def check_edges(self, node: Node, inputs: list[Node]) -> None:
@@ -212,7 +227,7 @@ class _Check:
         what = f"{self.name} graph: result {result.kind} {result.name}"
         if result.kind not in RESULT_KINDS:
             raise PlanError(f"{what}: its kind is none of {', '.join(RESULT_KINDS)}")
-        node = self.seen.get(result.value)
+        node = self.graph.by_name.get(result.value)
         if node is None:
             raise PlanError(f"{what}: its value %{result.value} is defined nowhere")
         if result.region.shape != node.type.shape:

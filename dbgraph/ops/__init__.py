@@ -21,7 +21,7 @@ from dbgraph.ops import (
     window,
 )
 from dbgraph.ops.derivative import vjp
-from dbgraph.ops.schema import Flops, OpDef, OpError, no_scratch
+from dbgraph.ops.schema import Flops, OpDef, OpError
 
 _FORWARD: Mapping[str, OpDef] = {
     definition.name: definition
@@ -104,12 +104,6 @@ def _flops(rule: Flops, attrs: Attrs, types: Types, out: TensorType) -> int:
     return rule(attrs, types, out)
 
 
-def workspace_of(node: Node, input_types: Types) -> int:
-    """Bytes that a node's kernel holds at once, besides its inputs and its output."""
-    rule = op(node.op).workspace_bytes
-    return 0 if rule is no_scratch else rule(node.attrs, input_types, node.type)
-
-
 def dynamic_names(node: Node) -> tuple[str, ...]:
     """The attributes that the node's kernel takes as run-time arrays, in this order.
 
@@ -129,5 +123,4 @@ __all__ = [
     "flops_of",
     "infer_node",
     "op",
-    "workspace_of",
 ]

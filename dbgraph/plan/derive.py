@@ -11,10 +11,10 @@ from dbgraph.plan.program import Segment, Transfer
 def transfers_of(graph: Graph) -> tuple[Transfer, ...]:
     """One for each pair of send and recv, in the order of the recvs."""
     found: list[Transfer] = []
-    by_name = graph.by_name
-    for node in graph:
+    invariant = graph.invariant
+    for node, read in zip(graph.nodes, graph.sources, strict=True):
         if node.op == "recv":
-            send = by_name[node.inputs[0]]
+            send = graph.nodes[read[0]]
             assert send.partition is not None
             assert node.partition is not None
             found.append(
@@ -25,7 +25,7 @@ def transfers_of(graph: Graph) -> tuple[Transfer, ...]:
                     source=send.partition,
                     to=node.partition,
                     type=node.type,
-                    invariant=node.name in graph.invariant,
+                    invariant=node.name in invariant,
                 )
             )
     return tuple(found)

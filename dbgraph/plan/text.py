@@ -23,7 +23,8 @@ from dbgraph.plan.edited import edited_node
 from dbgraph.plan.plan import MODES, ORDERS, Plan
 from dbgraph.plan.program import Instruction, Program, parse_instruction
 
-VERSION = 2
+VERSION = 3
+_READ = ("2", "3")  # in version 2 each send and each recv has its own line, as they still may
 _FIRST = "dbgraph plan"
 _FIELDS: dict[str, Callable[[str], object]] = {
     "name": str,
@@ -192,9 +193,9 @@ def _check_version(line: str) -> None:
     if not line.startswith(_FIRST + " "):
         raise PlanError(f"this is no plan: line 1 should be '{_FIRST} {VERSION}'")
     version = line.removeprefix(_FIRST).strip()
-    if version != str(VERSION):
+    if version not in _READ:
         raise PlanError(
-            f"the plan has version {version}; this dbgraph reads version {VERSION}",
+            f"the plan has version {version}; this dbgraph reads {' and '.join(_READ)}",
             hint="compile it again, or use the dbgraph that wrote it",
         )
 
@@ -233,18 +234,13 @@ def _cuts(lines: _Lines, network: Graph, batch: int) -> Choices:
 
 def _check_edges(graph: Graph, title: str) -> None:
     """What the rest of the reading needs; all other rules are `verify`'s."""
-    seen: set[str] = set()
-    for node in graph:
-        if not seen.issuperset(node.inputs):
-            name = next(name for name in node.inputs if name not in seen)
-            where = "after it" if name in graph.by_name else "nowhere"
-            raise PlanError(
-                f"{title}: %{node.name} reads %{name}, which is defined {where}", at=node.source
-            )
-        seen.add(node.name)
+    if graph.misread:
+        reader, rule = graph.misread
+        raise PlanError(f"{title}: %{reader.name} {rule}", at=reader.source)
+    nodes = graph.nodes
+    for node, read in zip(nodes, graph.sources, strict=True):
         if node.op in COMMUNICATION:
-            value = graph[node.inputs[0]] if len(node.inputs) == 1 else None
-            sent = value is not None and (value.op == "send") == (node.op == "recv")
+            sent = len(read) == 1 and (nodes[read[0]].op == "send") == (node.op == "recv")
             if not sent or node.partition is None:
                 raise PlanError(
                     f"{title}: %{node.name}: a send takes a value, a recv a send, and both stand "

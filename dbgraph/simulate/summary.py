@@ -105,13 +105,12 @@ class Summary:
         """For each machine the peers that it waits for, the worst first."""
         found: list[dict[int, Cause]] = [{} for _ in self.stop_s]
         waits_s = self.engine.wait_s
-        longest_first = sorted(range(len(waits_s)), key=lambda t: -waits_s[t])
-        for index in longest_first:
+        waited_for = [t for t, wait_s in enumerate(waits_s) if wait_s > 0.0]
+        for index in sorted(waited_for, key=lambda t: -waits_s[t]):
             transfer, wait_s = self.engine.work.transfers[index], waits_s[index]
-            if wait_s > 0.0:
-                of_machine = found[transfer.to]
-                known = of_machine.get(transfer.source, Cause(transfer.source, index, 0.0))
-                of_machine[transfer.source] = replace(known, wait_s=known.wait_s + wait_s)
+            of_machine = found[transfer.to]
+            known = of_machine.get(transfer.source, Cause(transfer.source, index, 0.0))
+            of_machine[transfer.source] = replace(known, wait_s=known.wait_s + wait_s)
         return [
             tuple(nlargest(_CAUSES, causes.values(), key=lambda cause: cause.wait_s))
             for causes in found

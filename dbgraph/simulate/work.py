@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dbgraph.cluster import Cluster, MachineSpec
-from dbgraph.cost import adding_s, node_work, segment_s, update_s
+from dbgraph.cost import adding_s, segment_s, signature_work, update_s
 from dbgraph.ir.graph import Graph
 from dbgraph.plan.program import Instruction, Program, Run, Segment, Transfer
 from dbgraph.profile import Profile
@@ -85,9 +85,9 @@ def _held(graph: Graph, gradients: frozenset[str], segment: Segment) -> int:
 
 def flop_of(graph: Graph, program: Program) -> int:
     """FLOPs of one step."""
-    by_name = graph.by_name
+    signatures = graph.signatures
     flop = [
-        sum([node_work(graph, by_name[name]).flop for name in segment.nodes])
+        sum([signature_work(signatures[name]).flop for name in segment.nodes])
         for segment in program.segments
     ]
     return int(sum(flop[i.segment] for i in program.instructions if isinstance(i, Run)))
