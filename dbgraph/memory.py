@@ -22,7 +22,8 @@ def peak_bytes(
     - every value from where it is computed or received to its last use; losses and outputs, of
       each microbatch, to the end; a gradient as one sum over the microbatches;
     - inside a segment its nodes' values, computed one by one in their order, and what the kernel
-      of one holds besides (`OpDef.workspace_bytes`).
+      of one holds besides (`OpDef.workspace_bytes`); what a kernel fills in a loop is there from
+      the segment's beginning, for XLA schedules first what depends on nothing.
 
     Copies that a backend holds while it sends or receives are not counted.
     """
@@ -110,12 +111,19 @@ class _Memory:
         for name in segment.nodes:
             if name not in kept:
                 freed[last[name]] += sizes[name]
-        alive = peak = 0
+        ahead = {name for name in segment.nodes if _loops(signatures[name])}
+        alive = peak = sum(sizes[name] for name in ahead)
         for name, gone in zip(segment.nodes, freed, strict=True):
-            alive += sizes[name]
+            alive += 0 if name in ahead else sizes[name]
             peak = max(peak, alive + _workspace_bytes(signatures[name]))
             alive -= gone
         return peak
+
+
+@lru_cache(maxsize=2**16)
+def _loops(signature: Signature) -> bool:
+    """Whether XLA makes the array for the output first of all, since it depends on nothing."""
+    return op(signature.op).loops(signature.attrs)
 
 
 @lru_cache(maxsize=2**16)

@@ -106,6 +106,18 @@ def test_a_kernels_workspace_counts_while_it_runs() -> None:
     assert peak_bytes(plan.graph, plan.transfers, plan.programs) == (held + workspace,)
 
 
+def test_what_a_loop_fills_is_there_from_the_beginning() -> None:
+    """The second layer's output stands beside all that the first one's kernel holds."""
+    with dbg.Network("local", batch=5) as net:
+        h = L.LocallyConnected2D(3, patch=(2, 2), use_bias=False)(dbg.input("x", (6, 6, 4)))
+        dbg.output("y", L.LocallyConnected2D(2, patch=(2, 2), use_bias=False)(h))
+    plan = dbg.make_plan(net, 1, mode="inference")
+    x, weights, first, second = 5 * 144, 25 * 16 * 3 + 16 * 12 * 2, 5 * 75, 5 * 32
+    workspace = x + first + 5 * 5 * 16
+    held = 4 * (x + weights + first + second + workspace)
+    assert peak_bytes(plan.graph, plan.transfers, plan.programs) == (held,)
+
+
 @pytest.mark.parametrize(
     ("op", "attrs", "types", "kinds"),
     [

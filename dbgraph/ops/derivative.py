@@ -86,6 +86,9 @@ def vjp(table: Mapping[str, OpDef]) -> OpDef:
     def workspace_bytes(attrs: Attrs, types: Types, out: TensorType) -> int:
         return _known(table, attrs).workspace_bytes(attrs, forward_types(attrs), types[-1])
 
+    def loops(attrs: Attrs) -> bool:
+        return _known(table, attrs).loops(attrs)
+
     def kind(attrs: Attrs) -> str:
         of = _known(table, attrs).kinds.of(attrs)
         return GRADIENT_KINDS.get(of) or f"{of}{GRADIENT}{attrs.int('vjp_wrt')}"
@@ -102,6 +105,7 @@ def vjp(table: Mapping[str, OpDef]) -> OpDef:
         kinds=Kinds(kind),
         scratch_bytes=scratch_bytes,
         workspace_bytes=workspace_bytes,
+        loops=loops,
         differentiable=False,
     )
 

@@ -49,6 +49,7 @@ Localize = Callable[[Attrs, Types, Region], Attrs]
 Reductions = Callable[[Attrs, Types], tuple[Reduction, ...]]
 Partial = Callable[[Attrs, Reduction, tuple[int, int]], Attrs]
 Needs = Callable[[int, int], tuple[int, ...]]
+Loops = Callable[[Attrs], bool]
 Transposes = Callable[[Attrs, Types], tuple[Transposed | None, ...]]
 
 
@@ -102,6 +103,10 @@ def no_scratch(attrs: Attrs, types: Types, out: TensorType) -> int:
     return 0
 
 
+def never(attrs: Attrs) -> bool:
+    return False
+
+
 def needs_all(wrt: int, inputs: int) -> tuple[int, ...]:
     return tuple(range(inputs))
 
@@ -143,6 +148,7 @@ class OpDef:
         kinds: of work, one of which a node is.
         scratch_bytes: of intermediate values that its kernel writes and reads again.
         workspace_bytes: that its kernel holds at once, besides inputs and output.
+        loops: whether its kernel fills its output step by step.
         view: True where the value only renames parts of its inputs (slice, concat): such a node
             is resolved away when its readers are tiled.
     """
@@ -164,6 +170,7 @@ class OpDef:
     kinds: Kinds = _LOOP
     scratch_bytes: Flops = no_scratch
     workspace_bytes: Flops = no_scratch
+    loops: Loops = never
     view: bool = False
 
 

@@ -208,6 +208,7 @@ LOCAL2D = OpDef(
     kinds=work("local"),
     scratch_bytes=_patches_local2d,
     workspace_bytes=_workspace_local2d,
+    loops=lambda attrs: True,
     localize=_localize_local2d,
     reductions=_reductions_local2d,
     combine="add_n",
