@@ -190,11 +190,14 @@ def random_cluster(random: Random, count: int) -> Cluster:
 
 
 def _random_link(random: Random) -> Link:
-    """Every value takes some time to come, else two machines might do something at once."""
+    """Every value takes some time to come, and some on its line or from its sender, else two
+    machines might do something at once; what comes first then is not in the rules."""
     bytes_s, latency_s = random.uniform(50, 500), random.uniform(0.01, 1)
+    message_s = random.uniform(0.01, 0.5)
+    ways = (bytes_s, latency_s), (bytes_s, 0.0), (inf, latency_s)
+    bytes_s, latency_s = random.choice(ways)
     return Link(
-        *random.choice([(bytes_s, latency_s), (bytes_s, 0.0), (inf, latency_s)]),
-        message_s=random.choice([0.0, random.uniform(0.01, 0.5)]),
+        bytes_s, latency_s, message_s if bytes_s == inf else random.choice([0.0, message_s])
     )
 
 
