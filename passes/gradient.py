@@ -30,7 +30,7 @@ class Gradient:
         return _Reverse(graph).run()
 
 
-class _Derivative(NamedTuple):
+class Derivative(NamedTuple):
     """By one input: an op on the inputs of the node that are `given` and on its cotangent.
 
     Attributes:
@@ -48,10 +48,10 @@ class _Reverse:
         self.backward: list[Node] = []
         # value → nodes that each hold a part of its cotangent
         self.parts: dict[str, list[Node]] = defaultdict(list)
-        self.trained = _reached_by_parameters(graph)
+        self.trained = reached_by_parameters(graph)
         # What tiles of one layer share: op, attributes and types of the inputs. By identity, since
         # attributes that are equal (1 and 1.0) may differ as text; the graph keeps them alive.
-        self.known: dict[tuple[str, int, Types], tuple[_Derivative, ...]] = {}
+        self.known: dict[tuple[str, int, Types], tuple[Derivative, ...]] = {}
 
     def run(self) -> Graph:
         for result in self.graph.results:
@@ -92,11 +92,11 @@ class _Reverse:
             else:
                 self.parts[name].append(cotangent)
 
-    def _derivatives(self, node: Node) -> tuple[_Derivative, ...]:
+    def _derivatives(self, node: Node) -> tuple[Derivative, ...]:
         types = self.graph.input_types(node)
         key = (node.op, id(node.attrs), types)
         if key not in self.known:
-            self.known[key] = _derivatives(op(node.op), node.attrs, types)
+            self.known[key] = derivatives(op(node.op), node.attrs, types)
         return self.known[key]
 
     def _add(
@@ -150,20 +150,20 @@ class _Reverse:
         return total
 
 
-def _derivatives(rule: OpDef, attrs: Attrs, types: Types) -> tuple[_Derivative, ...]:
+def derivatives(rule: OpDef, attrs: Attrs, types: Types) -> tuple[Derivative, ...]:
     """By each input: what the op says itself, or its vector-Jacobian product."""
     found = []
     transposes = rule.transposes(attrs, types) or (None,) * len(types)
     for wrt, transposed in enumerate(transposes):
         if transposed is not None:
-            found.append(_Derivative(transposed.op, transposed.attrs))
+            found.append(Derivative(transposed.op, transposed.attrs))
         else:
             vjp = vjp_attrs(rule, attrs, types, wrt)
-            found.append(_Derivative("vjp", vjp, vjp.ints("vjp_given")))
+            found.append(Derivative("vjp", vjp, vjp.ints("vjp_given")))
     return tuple(found)
 
 
-def _reached_by_parameters(graph: Graph) -> set[str]:
+def reached_by_parameters(graph: Graph) -> set[str]:
     """The float values that change with some parameter."""
     reached: set[str] = set()
     for node in graph:

@@ -10,7 +10,7 @@ from math import inf
 
 from dbgraph.cluster import Cluster
 from dbgraph.passes.partition.choice import used_partitions
-from dbgraph.passes.partition.layerwise import layerwise
+from dbgraph.passes.partition.layerwise import bounded, is_bounded, is_layered, layerwise
 from dbgraph.passes.partition.neighbours import neighbours
 from dbgraph.passes.partition.pinned import check_places
 from dbgraph.passes.partition.relocate import Relocation, relocate
@@ -24,6 +24,8 @@ from dbgraph.simulate import Forecast
 # The search ends when so many nodes of plans were looked at since the last gain of so much.
 _PATIENCE_NODES = 40_000
 _GAIN = 0.002
+# The same while plans are tried whose bounds are below the best step.
+_BOUNDED_NODES = 200_000
 # Nodes of the network × machines above which only the plain strategies are affordable.
 _LARGE = 40_000
 # Up to here spans of layers are always priced; else if the best step is so many times the one
@@ -88,11 +90,41 @@ class Explorer:
         self._try_all(self.seeds.placed(budget))
         if self.best and self._is_worth_spans(self.best.forecast.step_s):
             self._try_all(self.seeds.pipelined(self.best.forecast.step_s))
+        known = self._is_bounded()
+        self._improve(known)
+        best = self.best
+        if known:
+            self._try_bounded()
+        if self.best is not best:
+            self._improve(known)
+
+    def _improve(self, known: bool) -> None:
+        """Better and better neighbours of the best, until there is none.
+
+        Args:
+            known: plans of whole layers are bounded: those next to one of them need no trial.
+        """
         improved = True
         while improved and self.best:
-            near = neighbours(self.bench, self.best, self.orders)
-            found = chain(near, layerwise(self.bench, self.best))
+            found: Iterable[Candidate] = neighbours(self.bench, self.best, self.orders)
+            if not (known and is_layered(self.bench, self.best.candidate)):
+                found = chain(found, layerwise(self.bench, self.best))
             improved = self._try_all(found, first=True)
+
+    def _is_bounded(self) -> bool:
+        """Whether plans of whole layers can be bounded: those that train, of a small network."""
+        trains = self.best and any(r.kind == "gradient" for r in self.best.made.graph.results)
+        graph = self.bench.graph(self.seeds.few)
+        return bool(trains) and is_bounded(graph, self.bench.cluster)
+
+    def _try_bounded(self) -> None:
+        self.idle_nodes = _PATIENCE_NODES - _BOUNDED_NODES
+        for bound_s, candidate in bounded(self.bench, self.seeds.few, self.seeds.order):
+            best = self.best
+            if self.over or best is None or (not best.excess and bound_s >= best.forecast.step_s):
+                break
+            self._try_all([candidate])
+        self.idle_nodes = 0
 
     def _plain(self) -> None:
         """They are tried whatever the budget: the outcome is never worse than they are."""

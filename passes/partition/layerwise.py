@@ -1,8 +1,11 @@
-"""Plans next to a plan in which whole layers stand otherwise: one of them in every way, then two at
-once, then three.
+"""Plans of whole layers: each stands on one of the machines, or is cut over all of them along one
+axis.
 
 `neighbours` changes one node; where work is small against messages, a node that leaves its layer
-costs more than it saves, and so does a layer that leaves those beside it.
+costs more than it saves, and so does a layer that leaves those beside it. Where there are not too
+many such plans, those come first whose step is bounded lowest, and the rest need not be simulated
+once the bound is above the best step. Else those next to a plan are tried, in which one layer
+stands in every other way, then two at once, then three.
 """
 
 from __future__ import annotations
@@ -11,9 +14,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations, islice, product
+from math import prod
 
+import numpy as np
+
+from dbgraph.cluster import Cluster
 from dbgraph.ir.graph import Cut, Graph, Node
 from dbgraph.ops import op
+from dbgraph.passes.partition.bound import Bound
 from dbgraph.passes.partition.choice import Choice, Choices, computes, layer_of
 from dbgraph.passes.partition.grids import batched_values
 from dbgraph.passes.partition.pinned import pinned
@@ -23,6 +31,48 @@ from dbgraph.passes.partition.trial import Bench, Candidate, Trial
 
 _MOST = 256
 """Plans, seldom fewer than there are of three layers on three machines."""
+_ALL = 2**19
+"""Plans whose steps are bounded, more than there are of eight layers on three machines."""
+
+
+def is_bounded(graph: Graph, cluster: Cluster) -> bool:
+    """Whether there are not too many plans of whole layers, and the bound knows all they do:
+    nothing is pinned, and no two layers share a parameter."""
+    ways = layer_ways(graph, Team.of(cluster))
+    if prod(map(len, ways)) > _ALL:
+        return False
+    placed = {name for of_layer in ways for name in of_layer[0]}
+    readers = [
+        {layer_of(reader) for reader in graph.consumers[node.name]}
+        for node in graph
+        if node.op == "parameter"
+    ]
+    return all(node.name in placed for node in graph if computes(node)) and all(
+        len(layers) == 1 for layers in readers
+    )
+
+
+def is_layered(bench: Bench, candidate: Candidate) -> bool:
+    """Whether a plan is one of whole layers."""
+    ways = layer_ways(bench.graph(candidate.microbatches), Team.of(bench.cluster))
+    made = candidate.choices.items()
+    return all(any(way.items() <= made for way in of_layer) for of_layer in ways)
+
+
+def bounded(bench: Bench, microbatches: int, order: str) -> Iterator[tuple[float, Candidate]]:
+    """All plans of whole layers, each with what its training step takes at the least; the lowest
+    first."""
+    graph, team = bench.graph(microbatches), Team.of(bench.cluster)
+    ways = layer_ways(graph, team)
+    bounds_s = Bound(graph, ways, bench.cluster).all_s()
+    counts = tuple(map(len, ways))
+    for number in np.argsort(bounds_s, kind="stable"):
+        choices: dict[str, Choice] = {}
+        for of_layer, way in zip(ways, np.unravel_index(number, counts), strict=True):
+            choices.update(of_layer[way])
+        recipe = Tiles(bench.cluster, given=choices)
+        made = Candidate(choices, microbatches, order, "layers at once", recipe)
+        yield float(bounds_s[number]), made
 
 
 def layerwise(bench: Bench, trial: Trial) -> Iterator[Candidate]:
