@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax
+
 from dbgraph.backends.states import DRIVER
 from dbgraph.job import Step
 from dbgraph.machine import Machine, Outgoing
@@ -32,15 +34,20 @@ class LocalNotes:
             log.recorder.begin(self._run, step.plan)
 
     def delivered(self, source: int, to: int, event: Outgoing) -> None:
-        """A value has gone over from one machine to another."""
-        self._logs[source].recorder.sent()
+        """A value goes over from one machine to another, once it is there."""
+        log = self._logs[source]
+        if log.open:
+            if isinstance(event.value, jax.Array):
+                event.value.block_until_ready()
+            log.look()
         self._logs[to].arrived(self._run, event.transfer, event.microbatch)
 
     def ended(self, step: Step) -> None:
         """The step is done."""
         for log in self._logs:
             log.settle()
-        self._driver.note_order(step.plan, self._run, step.number, self._began)
+        about = step.plan, self._run, step.number, self._began, self._driver.clock()
+        self._driver.note_order(*about)
         if self._driver.is_due:  # it notes every step, so that the others wait no longer
             self._take(last=False)
 

@@ -57,29 +57,46 @@ class WorkerNotes:
     def __init__(self) -> None:
         self.recorder = Recorder()
         self.log = ProgramLog(self.recorder)
-        self._began: tuple[int, int, Arrived] | None = None
+        self._steps: list[tuple[int, int, int, int, int, int, int]] = []
 
-    def begins(self, run: m.Run) -> None:
-        """A step is about to begin."""
-        self.recorder.begin(run.ordinal, run.plan)
+    def arrived(self, value: m.Value, at_ns: int) -> None:
+        """A value's last byte was there then."""
+        self.log.arrivals.extend((value.ordinal, value.transfer, value.microbatch, at_ns))
 
-    def began(self, taken_ns: int, orders: Arrived) -> None:
-        """A step has begun, whose orders were taken then."""
-        self._began = taken_ns, self.recorder.clock(), orders
-
-    def ended(self, link: Link, began_ns: int, arrays: Sequence[np.ndarray]) -> None:
+    def ended(
+        self, link: Link, taken_ns: int, orders: Arrived, done_ns: int, arrays: Sequence[np.ndarray]
+    ) -> None:
         """The step's results have been handed over. Until the driver's next orders come, there
-        is time for the parameters' update, and for handing in."""
-        recorder = self.recorder
-        done_ns = recorder.clock()
-        recorder.note_message(POST, "Done", DRIVER, began_ns, done_ns, 0, _size_bytes(arrays))
-        if self._began is not None:
-            taken_ns, done_ns, orders = self._began
-            about = taken_ns, done_ns, orders.at_ns, _size_bytes(orders.parcel.arrays)
-            recorder.note_message(HANDLE, "Run", DRIVER, *about)
-            self._began = None
-        self.log.settle()
-        hand_in(link, recorder)
+        is time for the parameters' update, and for handing in.
+
+        Args:
+            taken_ns: when the step's orders were taken.
+            done_ns: when the results were there.
+        """
+        recorder, log = self.recorder, self.log
+        sent_ns, sizes = recorder.clock(), (_size_bytes(orders.parcel.arrays), _size_bytes(arrays))
+        self._steps.append((taken_ns, log.began_ns, orders.at_ns, done_ns, sent_ns, *sizes))
+        if log.open:
+            log.settle()
+        if sent_ns >= recorder.due_ns:
+            self._hand_over()
+            hand_in(link, recorder)
+
+    def hand_in_rest(self, link: Link) -> None:
+        """See `hand_in_rest`."""
+        self._hand_over()
+        hand_in_rest(link, self.recorder)
+
+    def _hand_over(self) -> None:
+        """To the recorder: many at once is faster than each as it comes."""
+        for taken_ns, began_ns, came_ns, done_ns, sent_ns, orders, results in self._steps:
+            self.recorder.note_message(HANDLE, "Run", DRIVER, taken_ns, began_ns, came_ns, orders)
+            self.recorder.note_message(POST, "Done", DRIVER, done_ns, sent_ns, 0, results)
+        self._steps.clear()
+
+
+_Order = tuple[int, int, int, int]
+"""To whom, from when until when it was handed over, and the bytes of its arrays."""
 
 
 class DriverNotes:
@@ -94,6 +111,8 @@ class DriverNotes:
         self._collector, self._link, self._name = collector, link, name
         self._names: dict[int, str] = {}
         self._ended: set[int] = set()
+        self._orders: list[_Order] = []
+        self._steps: list[tuple[str, int, int, int, int, list[_Order], Mapping[int, int]]] = []
         link.on_notes = self._take
 
     def enter(self, peer: int, name: str) -> None:
@@ -108,25 +127,41 @@ class DriverNotes:
         if noted.last:
             self._ended.add(peer)
 
-    def take_due(self) -> None:
-        """The driver's own, if it is time."""
-        self._collector.take_due(self._name, self.recorder)
-
     def send_order(self, peer: int, run: m.Run, arrays: Sequence[np.ndarray]) -> None:
         """Hands a step's orders over to a process."""
-        recorder = self.recorder
-        began_ns = recorder.clock()
+        began_ns = self.recorder.clock()
         self._link.send(peer, run, arrays)
-        about = began_ns, recorder.clock(), 0, _size_bytes(arrays)
-        recorder.note_message(POST, "Run", self._names[peer], *about)
+        self._orders.append((peer, began_ns, self.recorder.clock(), _size_bytes(arrays)))
 
     def stepped(self, step: Step, run: int, began_ns: int, answered_ns: Mapping[int, int]) -> None:
         """A step is done; its answers came then."""
-        recorder = self.recorder
-        for peer, at_ns in answered_ns.items():
-            recorder.note_message(HANDLE, "Done", self._names[peer], at_ns, at_ns, at_ns)
-        recorder.note_order(step.plan, run, step.number, began_ns)
-        self.take_due()
+        now_ns, orders, self._orders = self.recorder.clock(), self._orders, []
+        self._steps.append((step.plan, run, step.number, began_ns, now_ns, orders, answered_ns))
+        if now_ns >= self.recorder.due_ns:
+            self._hand_over()
+            self.take_due()
+
+    def _hand_over(self) -> None:
+        """To the recorder: many at once is faster than each as it comes."""
+        recorder, names = self.recorder, self._names
+        for plan, run, number, began_ns, now_ns, orders, answered_ns in self._steps:
+            self._note_orders(orders)
+            ordered_ns = max((sent_ns for _, _, sent_ns, _ in orders), default=0)
+            for peer, at_ns in answered_ns.items():
+                taken_ns = max(at_ns, ordered_ns)  # one may answer before all have their orders
+                recorder.note_message(HANDLE, "Done", names[peer], taken_ns, taken_ns, at_ns)
+            recorder.note_order(plan, run, number, began_ns, now_ns)
+        self._note_orders(self._orders)  # of a step that failed
+        self._steps.clear()
+
+    def _note_orders(self, orders: Sequence[_Order]) -> None:
+        for peer, began_ns, sent_ns, size_bytes in orders:
+            about = self._names[peer], began_ns, sent_ns, 0, size_bytes
+            self.recorder.note_message(POST, "Run", *about)
+
+    def take_due(self) -> None:
+        """The driver's own, if it is time."""
+        self._collector.take_due(self._name, self.recorder)
 
     def compare_clocks(self) -> None:
         """Once more, before the end."""
@@ -140,6 +175,7 @@ class DriverNotes:
         while waiting and time.monotonic() < end:
             waiting = [p for p in waiting if self._link.is_open(p) and not self._is_done(p)]
             time.sleep(_PAUSE_S)
+        self._hand_over()
         self._collector.add(self._name, self.recorder.take(last=True))
         for peer, name in self._names.items():
             self._collector.align(name, align(self._link.clocks.samples(peer)))

@@ -17,7 +17,7 @@ from dbgraph.backends.zeromq_events import Arrived, Broken, Happening
 from dbgraph.backends.zeromq_failure import report_failure
 from dbgraph.backends.zeromq_job import state_in, state_out, unpack
 from dbgraph.backends.zeromq_link import Link
-from dbgraph.backends.zeromq_notes import WorkerNotes, hand_in_rest
+from dbgraph.backends.zeromq_notes import WorkerNotes
 from dbgraph.backends.zeromq_player import Player, Stopped
 from dbgraph.job import Job, Step
 from dbgraph.plan.plan import Plan
@@ -110,7 +110,7 @@ class Service:
 
     def _hand_in_rest(self, link: Link) -> None:
         if self._notes is not None:
-            hand_in_rest(link, self._notes.recorder)
+            self._notes.hand_in_rest(link)
 
     def _assigned(self, link: Link) -> None:
         """Waits for the first message: what this process is to be."""
@@ -150,17 +150,13 @@ class Service:
             arrived = _arrived(link)
             message = arrived.parcel.message
             if isinstance(message, m.Value):
-                self._note_arrival(message, arrived)
+                if self._notes is not None:
+                    self._notes.arrived(message, arrived.at_ns)
                 self._early.append((message, arrived.parcel.arrays[0]))
             elif isinstance(message, m.Stop):
                 raise Stopped
             else:
                 return arrived
-
-    def _note_arrival(self, value: m.Value, arrived: Arrived) -> None:
-        if self._notes is not None:
-            about = value.ordinal, value.transfer, value.microbatch, arrived.at_ns
-            self._notes.log.arrivals.append(about)
 
     def _build(
         self, make: Callable[[Job, int], Any], ship: m.Ship, arrays: Sequence[np.ndarray]
@@ -185,10 +181,8 @@ class Service:
         else:
             feeds = dict(zip(run.feeds, arrays, strict=True))
         if notes is not None:
-            notes.begins(run)
+            notes.recorder.begin(run.ordinal, run.plan)
         machine.begin(step, feeds)
-        if notes is not None:
-            notes.began(taken_ns, arrived)
         self._number = step.number
         self._plan = self._job.plans[run.plan]
         self._hand_over_early(run.ordinal)
@@ -197,15 +191,20 @@ class Service:
                 self.progress.moved()
                 to = self._plan.transfers[state.transfer].to
                 value = m.Value(run.ordinal, state.transfer, state.microbatch)
-                link.send(to, value, [np.asarray(state.value)])
-                if notes is not None:
-                    notes.log.sent(time.monotonic_ns())
+                array = np.asarray(state.value)
+                if notes is not None and notes.log.open:
+                    notes.log.look()
+                link.send(to, value, [array])
             else:
                 self.progress.moved(waiting=state)
                 self._wait_for_value(link, run.ordinal)
                 self.progress.moved()
         self._plan = None
-        self._finish(link, run.ordinal, machine.result())
+        done, results = _done(run.ordinal, machine.result())
+        done_ns = time.monotonic_ns()
+        link.send(m.DRIVER, done, results)
+        if notes is not None:
+            notes.ended(link, taken_ns, arrived, done_ns, results)
 
     def _hand_over_early(self, ordinal: int) -> None:
         early, self._early = self._early, []
@@ -227,21 +226,20 @@ class Service:
                 raise Stopped
             if not isinstance(parcel.message, m.Value):
                 raise RuntimeError(f"{type(parcel.message).__name__} in the middle of a step")
-            self._note_arrival(parcel.message, happening)
+            if self._notes is not None:
+                self._notes.arrived(parcel.message, happening.at_ns)
             self._hand_over(parcel.message, parcel.arrays[0], ordinal)
             happening = link.take(0)
 
-    def _finish(self, link: Link, ordinal: int, result: Any) -> None:
-        boxes: list[tuple[m.Box, ...]] = []
-        arrays: list[np.ndarray] = []
-        for pieces in (result.outputs, result.gradients):
-            boxes.append(tuple(m.Box(name, region.bounds) for name, region, _ in pieces))
-            arrays += [np.asarray(array) for _, _, array in pieces]
-        losses = {name: float(value) for name, value in result.losses.items()}
-        began_ns = time.monotonic_ns()
-        link.send(m.DRIVER, m.Done(ordinal, losses, *boxes), arrays)
-        if self._notes is not None:
-            self._notes.ended(link, began_ns, arrays)
+
+def _done(ordinal: int, result: Any) -> tuple[m.Done, list[np.ndarray]]:
+    boxes: list[tuple[m.Box, ...]] = []
+    arrays: list[np.ndarray] = []
+    for pieces in (result.outputs, result.gradients):
+        boxes.append(tuple(m.Box(name, region.bounds) for name, region, _ in pieces))
+        arrays += [np.asarray(array) for _, _, array in pieces]
+    losses = {name: float(value) for name, value in result.losses.items()}
+    return m.Done(ordinal, losses, *boxes), arrays
 
 
 def _arrived(link: Link) -> Arrived:

@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 Event = Outgoing | Waiting | Finished
+_COMPUTES = (Run, Update)
 
 
 class Machine:
@@ -112,30 +113,28 @@ class Machine:
                 leaves[name, m] = self._model.arrays[name]
             for name in self._current.clocks:
                 leaves[name, m] = np.asarray((step.number, m * plan.microbatch_size), np.int32)
-        self._current.worker.begin(leaves)
         if self.log is not None:
-            self.log.begin(self._current.worker.program.instructions)
+            self.log.begin(self._current.worker)
+        self._current.worker.begin(leaves)
 
     def advance(self) -> Event:
         """Executes instructions until something outside is needed."""
         worker, log = self._current.worker, self.log
+        if log is not None:
+            log.resumes(worker.position)
         with self._context():
-            while True:
-                action = worker.next()
-                if isinstance(action, Outgoing | Waiting | Finished):
-                    if log is None:
-                        return action
-                    if isinstance(action, Outgoing):
-                        log.sends(worker.position, action.value)
-                    elif isinstance(action, Waiting):
-                        log.waits(worker.position)
-                    else:
-                        log.ends(worker.position)
-                    return action
-                if log is None:
-                    self._execute(action)
-                else:
-                    self._execute_noting(action, log)
+            while isinstance(action := worker.next(), _COMPUTES):
+                first = worker.position
+                if log is not None and log.open:
+                    log.look()
+                self._execute(action)
+                if log is not None:
+                    log.launched(first, self._made(first))
+        if log is not None:
+            log.waits = isinstance(action, Waiting)
+            if log.waits and log.open:
+                log.settle()
+        return action
 
     def deliver(self, transfer: int, microbatch: int, value: Any) -> None:
         """A received value of the current step. Raises RunError for one that is not expected."""
@@ -200,26 +199,19 @@ class Machine:
         except Exception as error:
             raise RunError(f"partition {self.partition}: {action}: {error}") from error
 
-    def _execute_noting(self, action: Run | Update, log: ProgramLog) -> None:
-        """As `_execute`."""
-        worker, done = self._current.worker, self._done
-        first, came = worker.position, log.begins()
-        self._execute(action)
-        if first in self._current.sent_at_once:
-            log.launched_to_send(came, first)
-        else:
-            log.launched(came, first, worker.position, self._made(action, self._done > done))
-
-    def _made(self, action: Run | Update, updated: bool) -> Any:
-        """An array that is there when the action has ended; None where it makes none."""
-        if updated:
+    def _made(self, first: int) -> Any:
+        """An array that is there when all from `first` on has ended; None where it makes none, or
+        sends it at once."""
+        loaded, worker = self._current, self._current.worker
+        if first in loaded.sent_at_once:
+            return None
+        last = worker.program.instructions[worker.position - 1]
+        if isinstance(last, Update):
             return next(iter(self._model.arrays.values()), None)
-        if isinstance(action, Run):
-            values = self._current.worker.values
-            for name in self._current.worker.program.segments[action.segment].outputs:
-                if (found := values.get((name, action.microbatch))) is not None:
-                    return found
-        return None
+        assert isinstance(last, Run)
+        outputs = worker.program.segments[last.segment].outputs
+        found = (worker.values.get((name, last.microbatch)) for name in outputs)
+        return next((made for made in found if made is not None), None)
 
     def read(self, step: Step) -> dict[str, np.ndarray]:
         """What `begin` feeds a step that is not fed: its examples, from the machine's source.

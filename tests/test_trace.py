@@ -13,14 +13,14 @@ from cli_tools import Cli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace as PerfettoTrace
-from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TrackEvent
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket, TrackEvent
 from zmq_tools import toy_plan
 
 from dbgraph.cluster import Cluster, Link
 from dbgraph.errors import PlanError, UsageError
 from dbgraph.ir.types import TensorType
 from dbgraph.plan.plan import Plan
-from dbgraph.plan.program import Program, Recv, Run, Segment, Send, Transfer, Update
+from dbgraph.plan.program import Instruction, Program, Recv, Run, Segment, Send, Transfer, Update
 from dbgraph.plan.text import save_plan
 from dbgraph.simulate.work import work_of
 from dbgraph.trace.against import compare
@@ -128,55 +128,67 @@ class _Computed:
         self._clock.now = max(self._clock.now, self._at)
 
 
-def _rows(recorder: Recorder) -> list[Row]:
-    numbers = recorder.take().rows
+class _Playing:
+    """Stands where it is put."""
+
+    def __init__(self, *instructions: Instruction) -> None:
+        self.program = Program(0, (), instructions)
+        self.position = 0
+
+
+def _rows(recorder: Recorder, *, last: bool = False) -> list[Row]:
+    numbers = recorder.take(last=last).rows
     return [Row(*numbers[i : i + 10]) for i in range(0, len(numbers), 10)]
 
 
-def test_a_run_lasts_until_its_values_are_there() -> None:
+def _begun(
+    *instructions: Instruction, run: int = 1
+) -> tuple[_Clock, Recorder, ProgramLog, _Playing]:
     clock = _Clock()
-    recorder = Recorder(clock)
-    log = ProgramLog(recorder)
-    recorder.begin(1, "train")
-    log.begin((Run(0), Send(0), Recv(1), Run(1), Update()))
-    came = clock()
-    value = _Computed(clock, 1000)
-    log.launched(came, 0, 1, value)
-    log.sends(2, value)
+    log = ProgramLog(recorder := Recorder(clock))
+    recorder.begin(run, "train")
+    log.begin(playing := _Playing(*instructions))
+    log.resumes(0)
+    return clock, recorder, log, playing
+
+
+def test_a_run_lasts_until_its_values_are_there() -> None:
+    clock, recorder, log, playing = _begun(Run(0), Send(0), Recv(1), Run(1), Update())
+    log.launched(0, value := _Computed(clock, 1000))
+    playing.position = 2
+    value.block_until_ready()
+    log.look()
     clock.now = 1500
-    recorder.sent()
-    clock.now = 1600
-    log.waits(2)
+    log.resumes(2)
+    log.waits = True
     clock.now = 3000
     log.arrived(1, 1, 0, 2900)
-    log.launched(clock(), 3, 5, _Computed(clock, 4000))
-    log.ends(5)
+    log.resumes(2)
+    log.launched(3, _Computed(clock, 4000))
+    playing.position = 5
     log.look()
-    run, send, receive = _rows(recorder)
-    assert [KINDS[row.kind] for row in (run, send, receive)] == ["run", "send", "receive"]
-    assert run.stop in range(1000, 1010)  # seen before the SEND, which needs its value
-    assert send.start >= run.stop
-    assert send.stop in range(1500, 1510)
-    assert (receive.arrived, receive.stop) == (2900, receive.stop)
-    assert receive.stop > 3000
+    assert not _rows(recorder)  # it computes
     log.settle()
-    run, update = _rows(recorder)
-    assert (KINDS[run.kind], KINDS[update.kind]) == ("run", "update")
-    assert run.stop >= 4000
+    rows = _rows(recorder)
+    assert [KINDS[row.kind] for row in rows] == ["run", "send", "receive", "run", "update"]
+    run, send, receive, second, update = rows
+    assert run.stop in range(1000, 1010)  # seen before the SEND, which needs its value
+    assert send.start == run.stop
+    assert send.stop in range(1500, 1510)
+    assert (receive.start, receive.arrived) == (send.stop, 2900)
+    assert second.start == receive.stop in range(3000, 3010)
+    assert update.start == update.stop == second.stop in range(4000, 4010)
 
 
 def test_instructions_follow_each_other() -> None:
-    clock = _Clock()
-    recorder = Recorder(clock)
-    log = ProgramLog(recorder)
-    recorder.begin(7, "train")
-    log.begin((Run(0), Recv(0), Run(1), Send(1)))
-    log.launched(clock(), 0, 1, _Computed(clock, 500))
+    clock, recorder, log, playing = _begun(Run(0), Recv(0), Run(1), Send(1), run=7)
+    log.launched(0, _Computed(clock, 500))
     log.arrived(7, 0, 0, 5)  # while it computes
-    log.launched(clock(), 2, 3, _Computed(clock, 900))
-    log.sends(4, _Computed(clock, 900))
-    recorder.sent()
-    log.ends(4)
+    log.look()
+    log.launched(2, _Computed(clock, 900))
+    log.settle()
+    playing.position = 4
+    log.resumes(4)
     rows = _rows(recorder)
     assert [KINDS[row.kind] for row in rows] == ["run", "receive", "run", "send"]
     assert all(a.stop <= b.start for a, b in pairwise(rows))
@@ -191,31 +203,47 @@ def test_a_run_whose_value_is_sent_at_once_lasts_until_that_is_there() -> None:
     instructions = (Run(0), Send(0), Run(1), Send(1), Run(0), Send(2), Run(1), Recv(0))
     found = sent_at_once(Program(0, segments, instructions), transfers)
     assert found == {0, 2}  # "x" is of no segment, and after a RECV nothing is shown
-    clock = _Clock()
-    log = ProgramLog(recorder := Recorder(clock))
-    recorder.begin(1, "train")
-    log.begin(instructions[:2])
-    log.launched_to_send(clock(), 0)
-    log.sends(2, _Computed(clock, 700))
+    clock, recorder, log, playing = _begun(*instructions[:2])
+    log.launched(0, None)
+    clock.now = 700  # its value is there
+    log.look()
+    playing.position = 2
     log.sent(800)
-    log.ends(2)
+    log.sent(900)  # something else
+    clock.now = 1000
+    log.resumes(2)
     run, send = _rows(recorder)
     assert run.stop in range(700, 710)
     assert (send.start, send.stop) == (run.stop, 800)
 
 
+def test_of_a_run_that_is_broken_off_what_has_ended_is_known() -> None:
+    clock, recorder, log, playing = _begun(Send(0), Send(1), Run(0), Recv(0))
+    for place in (1, 2):
+        playing.position = place
+        assert len(_rows(recorder)) == 0
+        log.resumes(place)
+    log.launched(2, _Computed(clock, 700))
+    playing.position = 3
+    recorder.begin(2, "train")
+    log.begin(playing)
+    playing.position = 0
+    assert not _rows(recorder)  # what was begun may yet end
+    log.settle()
+    assert [row.run for row in _rows(recorder)] == [1, 1, 1]
+    log.resumes(0)
+    playing.position = 1
+    assert not _rows(recorder, last=True)  # whether it was handed over, nobody knows
+
+
 def test_values_that_come_before_their_run_begins_are_known_there() -> None:
-    recorder = Recorder(_Clock())
-    log = ProgramLog(recorder)
-    recorder.begin(5, "train")
-    log.begin((Recv(0),))
+    _, recorder, log, playing = _begun(Recv(0), run=5)
     log.arrived(6, 0, 0, 40)
     log.arrived(4, 0, 0, 41)  # of a run that was called off
-    log.ends(1)
+    playing.position = 1
     assert [row.arrived for row in _rows(recorder)] == [0]
     recorder.begin(6, "train")
-    log.begin((Recv(0),))
-    log.ends(1)
+    log.begin(playing)
     assert [(row.run, row.arrived) for row in _rows(recorder)] == [(6, 40)]
 
 
@@ -245,10 +273,12 @@ def test_full_collectors_drop_the_oldest_steps_of_all() -> None:
             recorder = Recorder(clock)
             recorder.begin(run, "train")
             log = ProgramLog(recorder)
-            log.begin((Run(0),) * 4)
+            log.begin(playing := _Playing(*(Run(0),) * 4))
+            log.resumes(0)
             for k in range(4):
-                log.launched(clock(), k, k + 1, None)
-            log.settle()
+                log.launched(k, None)
+                log.look()
+            playing.position = 4
             collector.add(f"partition {p}", recorder.take())
     # The toy's plan has no such programs: rows are looked at as they are.
     trace = assemble(collector, {"train": _toy()}, "zmq")
@@ -338,6 +368,14 @@ def test_perfettos_own_library_reads_it_with_a_flow_from_send_to_receive() -> No
     assert threads[to.track_event.track_uuid].thread.pid == 2
 
 
+def test_no_packet_comes_before_the_one_that_begins_the_sequence() -> None:
+    """Perfetto would pass over it."""
+    packets = PerfettoTrace.FromString(b"".join(pieces(_two()))).packet
+    flags = [packet.sequence_flags for packet in packets]
+    assert flags[0] == TracePacket.SEQ_INCREMENTAL_STATE_CLEARED
+    assert set(flags[1:]) == {TracePacket.SEQ_NEEDS_INCREMENTAL_STATE}
+
+
 def test_every_name_is_said_before_it_is_used() -> None:
     known: dict[str, set[int]] = {"names": set(), "arguments": set()}
     for packet in PerfettoTrace.FromString(b"".join(pieces(_two()))).packet:
@@ -418,6 +456,13 @@ def test_commands_say_what_is_wrong_with_a_trace(cli: Cli, tmp_path: Path) -> No
     code, _, said = cli("simulate", str(plan), "--against", str(bad))
     assert code == 2
     assert "no Perfetto trace" in said
+    for option in ("--timeline", f"--svg={tmp_path / 'step.svg'}"):
+        code, _, said = cli("simulate", str(plan), "--against", str(bad), option)
+        assert code == 2
+        assert "it takes no --timeline and no --svg" in said
+    code, _, said = cli("diff", str(plan), str(bad))
+    assert code == 2
+    assert "is the trace of a run, and no plan" in said
     bad.write_bytes(b"")
     code, _, said = cli("simulate", str(plan), "--against", str(bad))
     assert code == 2

@@ -96,7 +96,10 @@ class Partition:
         if isinstance(event, Outgoing):
             to = self._address._replace(partition=self._machine.receiver(event.transfer))
             cargo = Cargo(self.ordinal, event.transfer, event.microbatch)
-            return [Envelope(to, cargo, (np.asarray(event.value),))]
+            array = np.asarray(event.value)
+            if (log := self._machine.log) is not None:
+                log.look()
+            return [Envelope(to, cargo, (array,))]
         self.is_running = not isinstance(event, Finished)
         return None if self.is_running else []
 

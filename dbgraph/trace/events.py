@@ -30,9 +30,8 @@ PROGRAM = frozenset({"run", "update", "send", "receive"})
 MOST_ROWS = 100_000
 """Of one recorder, about 20 MB; when they are reached before somebody takes them, the older half
 goes."""
-TAKE_ROWS = 4_096
 TAKE_NS = 1_000_000_000
-"""Rows are due to be taken when there are so many, or so long after the last time."""
+"""Rows are due to be taken so long after the last time."""
 
 
 def run_number(ordinal: tuple[int, int]) -> int:
@@ -96,7 +95,7 @@ class ProgramRows(Protocol):
 
     def drop_older_half(self) -> int: ...
 
-    def take(self) -> array[int]: ...
+    def take(self, *, last: bool) -> array[int]: ...
 
 
 Note = tuple[int, str, int, int, int, int, int, object, int]
@@ -112,6 +111,7 @@ class Recorder:
     Attributes:
         notes: what was noted since the last time.
         arrived_at: when the last byte of the message was there that is dealt with now.
+        due_ns: when the rows should be taken.
         program: has more rows, of the program that this thread runs; None where it runs none.
 
     Args:
@@ -120,13 +120,13 @@ class Recorder:
 
     def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self.clock = clock
-        self.run = self.plan = 0
+        self.run, self.plan = 0, ""
         self.arrived_at = 0
         self.notes: list[Note] = []
         self.program: ProgramRows | None = None
         self._names: dict[str, int] = {"": 0}
         self._told = self._lost = 0
-        self._taken_ns = clock()
+        self.due_ns = clock() + TAKE_NS
         self._counts: Counter[tuple[int, int]] = Counter()
 
     def begin(self, run: int, plan: str) -> None:
@@ -135,10 +135,7 @@ class Recorder:
         Args:
             run: its number, alike on all partitions that run it together; over 0.
         """
-        self.run, self.plan = run, self._names.get(plan) or self._name(plan)
-        program = self.program
-        if program is not None and program.held + len(self.notes) >= MOST_ROWS:
-            self._drop_older_half()
+        self.run, self.plan = run, plan
 
     def note_message(
         self,
@@ -157,11 +154,11 @@ class Recorder:
         """
         self.notes.append((kind, name, start, stop, arrived, 0, 0, peer, size_bytes))
         if len(self.notes) >= MOST_ROWS:
-            self._drop_older_half()
+            self.drop_older_half()
 
-    def note_order(self, plan: str, run: int, number: int, start: int) -> None:
-        """A step of a plan has ended, that was ordered then."""
-        self.notes.append((ORDER, plan, start, self.clock(), 0, run, number, "", 0))
+    def note_order(self, plan: str, run: int, number: int, start: int, stop: int) -> None:
+        """A step of a plan."""
+        self.notes.append((ORDER, plan, start, stop, 0, run, number, "", 0))
 
     def sent(self) -> int:
         """Something was handed over now. Returns the time."""
@@ -173,28 +170,29 @@ class Recorder:
     @property
     def is_due(self) -> bool:
         """Whether somebody should take the rows."""
-        held = len(self.notes) + (self.program.held if self.program is not None else 0)
-        return held >= TAKE_ROWS or (held > 0 and self.clock() - self._taken_ns >= TAKE_NS)
+        program = self.program
+        held = bool(self.notes) or (program is not None and program.held > 0)
+        return held and self.clock() >= self.due_ns
 
     def take(self, *, last: bool = False) -> Noted:
         """What was noted since the last time."""
         notes, self.notes = self.notes, []
         numbers = array("q", chain.from_iterable(map(self._row, notes)))
         if self.program is not None:
-            numbers += self.program.take()
+            numbers += self.program.take(last=last)
         names = tuple(list(self._names)[self._told :])
         found = Noted(names, numbers, self._lost, last)
-        self._told, self._lost, self._taken_ns = len(self._names), 0, self.clock()
+        self._told, self._lost, self.due_ns = len(self._names), 0, self.clock() + TAKE_NS
         return found
 
     def _row(self, note: Note) -> tuple[int, ...]:
         kind, name, start, stop, arrived, run, number, peer, size_bytes = note
-        who = self._name(str(peer))
+        who = self.name(str(peer))
         if kind != ORDER:
             number = self._count(kind, who)
-        return kind, self._name(name), start, stop, arrived, run, number, 0, who, size_bytes
+        return kind, self.name(name), start, stop, arrived, run, number, 0, who, size_bytes
 
-    def _name(self, text: str) -> int:
+    def name(self, text: str) -> int:
         """The index of a name."""
         return self._names.setdefault(text, len(self._names))
 
@@ -204,7 +202,7 @@ class Recorder:
         found = self._counts[kind, peer] = self._counts[kind, peer] + 1
         return found
 
-    def _drop_older_half(self) -> None:
+    def drop_older_half(self) -> None:
         """For lack of room."""
         gone = self.notes[: len(self.notes) // 2]
         for note in gone:
