@@ -235,6 +235,74 @@ def test_panning_copies_and_rest_draws_sharp(open_page: OpenPage, html: Path) ->
     page.wait_for_function(f"id => (({_INK})(id)['{BLUE}'] || 0) > 1000", arg="cut")
 
 
+_LABELS = """() => {
+  const found = [];
+  const { write } = dbg.Labels.prototype;
+  dbg.Labels.prototype.write = (ctx, text) => found.push(text);
+  dbg.stages[0].draw();
+  dbg.Labels.prototype.write = write;
+  return found;
+}"""
+
+
+def test_names_stay_whole_in_a_narrow_window(open_page: OpenPage, html: Path) -> None:
+    wide = opened(open_page, html).evaluate(_LABELS)
+    assert {"locallyconnected2d1", "8 × 8 × 16", "rows 2 × cols 2"} <= set(wide)
+    narrow = opened(open_page, html, width=600).evaluate(_LABELS)
+    assert {"image", "locallyconnected2d1", "localcontrastnorm1", "dropout1", "dense2"} <= set(
+        narrow
+    )
+    assert "8 × 8 × 16" not in narrow  # for more there is no room
+    assert len([name for name in narrow if "…" in name]) <= 1
+
+
+def test_the_heading_of_levels_goes_along(open_page: OpenPage, html: Path) -> None:
+    page = opened(open_page, html, width=375)
+    page.keyboard.press("2")
+    places = """() => {
+      const grid = document.querySelector("#view-levels .grid");
+      grid.scrollLeft = 300;
+      const left = (row, k) => grid.querySelector(row).children[k].getBoundingClientRect().left;
+      return [left(".head", 4), left(".rows .row", 4), left(".head", 0), left(".rows .row", 0)];
+    }"""
+    flop, its_flop, name, its_name = page.evaluate(places)
+    assert flop == its_flop
+    assert name == its_name >= 0  # names stay in sight
+
+
+def test_the_cursor_of_levels_is_not_below_the_heading(open_page: OpenPage, html: Path) -> None:
+    page = opened(open_page, html, height=400)
+    page.keyboard.press("2")
+    page.focus("#view-levels .grid")
+    for key in ("End", "Home", "PageDown", "PageUp", "End"):
+        page.keyboard.press(key)
+        above, below = page.evaluate(
+            """() => {
+              const view = document.getElementById("view-levels");
+              const box = (part) => view.querySelector(part).getBoundingClientRect();
+              const row = box(".row.at");
+              return [row.top - box(".head").bottom, box(".grid").bottom - row.bottom];
+            }"""
+        )
+        assert above >= -1
+        assert below >= -1
+
+
+def test_a_machine_is_not_busier_than_the_step_is_long(open_page: OpenPage, html: Path) -> None:
+    page = opened(open_page, html)
+    page.keyboard.press("3")
+    loads = page.evaluate(
+        """() => [...document.querySelectorAll("#view-machines tbody tr")].map((row) => {
+          const m = dbg.data.plan.machines, p = Number(row.dataset.machine);
+          const load = m.compute_s[p] + m.send_s[p] + m.receive_s[p];
+          return [load, dbg.seconds(load), row.children[1].innerText.trim()];
+        })"""
+    )
+    assert [load for load, _, _ in loads] == sorted((load for load, _, _ in loads), reverse=True)
+    assert all(told == written for _, told, written in loads)
+    assert loads[0][0] <= page.evaluate("dbg.data.plan.head.step_s")
+
+
 def test_help_lists_the_keys(open_page: OpenPage, html: Path) -> None:
     page = opened(open_page, html)
     page.keyboard.press("?")
@@ -252,6 +320,10 @@ def test_a_broken_plan_shows_where(open_page: OpenPage, text: str, tmp_path: Pat
     assert shown(page) == "Levels"
     marked = page.locator("#view-levels .row.is-instruction.wrong")
     assert "✗" in marked.inner_text()
+    page.keyboard.press("3")
+    first = page.locator("#view-machines tbody tr").first
+    assert [cell.inner_text() for cell in first.locator(".bar b").all()][:-1] == ["–"] * 5
+    assert "There is no forecast." in page.locator("#view-machines .matrix").inner_text()
 
 
 def test_it_prints_light(open_page: OpenPage, html: Path) -> None:

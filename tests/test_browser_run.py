@@ -112,6 +112,32 @@ def test_a_chart_is_read_by_keyboard_and_pointer(open_page: OpenPage, tmp_path: 
     expect(page.get_by_role("dialog")).to_be_visible()
 
 
+def test_a_replica_that_has_left_is_not_missed(open_page: OpenPage, dashboard: Dashboard) -> None:
+    told = standing(100)
+    told["replicas"][1] |= {"doing": "gone"}
+    dashboard.take(start())
+    dashboard.take(told)
+    page = open_page(dashboard.url)
+    rows = page.locator("figure", has_text="Replicas").locator("tbody tr")
+    expect(rows.nth(0)).to_contain_text("6.4 k/s")
+    expect(rows.nth(0)).to_contain_text("silent:")  # its records are from long ago
+    expect(rows.nth(1)).to_contain_text("–")
+    expect(rows.nth(1)).not_to_contain_text("silent:")
+
+
+def test_no_table_of_a_run_is_cut(open_page: OpenPage, dashboard: Dashboard) -> None:
+    dashboard.take(start())
+    dashboard.take(at("train", 100, loss=0.75, examples_per_s=12800.0))
+    dashboard.take(standing(100, machines=2))
+    page = open_page(dashboard.url, width=1400, height=1300)
+    expect(page.get_by_text("replica 1")).to_be_visible()
+    tables = page.locator("#charts figure.table")
+    assert tables.count() == 4  # machines, replicas, shards, options
+    for table in tables.all():
+        assert table.evaluate("e => e.scrollWidth <= e.clientWidth")
+        assert table.evaluate("e => e.scrollHeight <= e.clientHeight")
+
+
 def test_nothing_is_wider_than_a_small_window(open_page: OpenPage, two_runs: Path) -> None:
     page = open_page(two_runs, width=420)
     main = page.locator("main")

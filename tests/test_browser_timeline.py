@@ -232,3 +232,22 @@ def test_144_machines_and_200_000_blocks(open_page: OpenPage, tmp_path: Path) ->
     page.keyboard.press("f")
     zoomed = page.evaluate("dbg.stages[0].view.width / dbg.stages[0].view.kx")
     assert zoomed < 1e-4  # seconds: some blocks of 14,000 µs
+
+
+def test_names_of_tracks_are_whole_and_told_by_their_group(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    names = [f"replica {r}, partition {p}: messages" for r in range(2) for p in range(2)]
+    tracks = [Track(name, name.split(",")[0], None) for name in names]
+    tracks.append(Track("shard 0", "parameter server", None))
+    blocks = [Block(t, "compute", 0.0, 1.0, "work") for t in range(len(tracks))]
+    page = open_page(write(tmp_path, Timeline("a run", tuple(tracks), tuple(blocks), (), "")))
+    page.wait_for_selector(CANVAS)
+    shown = page.locator(".names button, .names b")
+    assert [name.inner_text() for name in shown.all()] == [
+        *("replica 0", "partition 0: messages", "partition 1: messages"),
+        *("replica 1", "partition 0: messages", "partition 1: messages"),
+        *("parameter server", "shard 0"),
+    ]
+    for name in shown.all():
+        assert name.evaluate("e => e.scrollWidth <= e.clientWidth")

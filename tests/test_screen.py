@@ -86,10 +86,10 @@ def plan(machines: int = 4) -> RunView:
     return fold([start(), *curves(steep=True), standing(machines=told)])
 
 
-def drawn(view: RunView, width: int, later_s: float = 1.0) -> str:
+def drawn(view: RunView, width: int, later_s: float = 1.0, height: int | None = None) -> str:
     file = StringIO()
     console = Console(file=file, width=width, force_terminal=False, color_system=None)
-    console.print(screen(view, view.time_s + later_s, width))
+    console.print(screen(view, view.time_s + later_s, width, height))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
@@ -108,6 +108,21 @@ def test_no_line_is_longer_than_the_screen(view: RunView, width: int) -> None:
     lines = drawn(view, width).splitlines()
     assert max(map(len, lines)) <= width
     assert len(lines) < 40
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 20), (80, 24), (60, 40)])
+def test_a_low_screen_has_fewer_plots(width: int, height: int) -> None:
+    text = drawn(downpour(), width, height=height)
+    assert len(text.splitlines()) < height
+    assert "alarm: replica 2 is lost" in text
+    assert "staleness of pushes" in text
+    assert ("accuracy  training" in text) is (height > 20)
+
+
+@pytest.mark.parametrize("width", range(30, 90, 5))
+def test_a_narrow_screen_breaks_between_figures(width: int) -> None:
+    assert "12,346 examples/s" in drawn(downpour(), width)
+    assert "2 s left" in drawn(downpour(), width)
 
 
 def test_before_anything_is_known() -> None:
@@ -131,6 +146,13 @@ def test_time_passes_while_nothing_is_told_and_stands_still_after_the_end() -> N
     assert "left" not in text
 
 
+def test_a_run_that_was_interrupted_says_so_once() -> None:
+    told = record("end", 300, reason="interrupted", error="Interrupted")
+    text = drawn(fold([told], downpour()), 80)
+    assert "interrupted   loss" in text
+    assert "Interrupted" not in text
+
+
 def test_of_many_machines_those_are_shown_that_are_silent() -> None:
     text = drawn(plan(144), 80)
     assert "partition 1 " in text
@@ -141,7 +163,7 @@ def test_of_many_machines_those_are_shown_that_are_silent() -> None:
 
 def test_staleness_in_a_line() -> None:
     text = drawn(downpour(), 100)
-    assert "staleness of pushes: median 0, 90 % at most 2, the largest 11" in text
+    assert "staleness of pushes: median 0, 90 % at most 2, largest 11" in text
 
 
 # --- curves ---

@@ -145,10 +145,13 @@ dbg.run = () => {
   /** Columns for as long as the run goes on. */
   const now = (run, ...columns) => (given.live && run.state === "running" ? columns : []);
 
+  /** A replica that the run goes on without. */
+  const has_left = (run, one) => run.state === "running" && one.doing === "gone";
+
   const last_heard = (run) => ["last heard", (one) => {
     const since_s = Math.max(0, Date.now() / 1000 - run.standing_s + one.heard_s);
     const text = since_s < 1 ? "now" : `${clock(Math.round(since_s))} ago`;
-    return since_s > SILENT_S ? el("b", { class: "wrong" }, `silent: ${text}`) : text;
+    return since_s > SILENT_S && !has_left(run, one) ? el("b", { class: "wrong" }, `silent: ${text}`) : text;
   }, true];
 
   const standing = (run) => {
@@ -163,7 +166,7 @@ dbg.run = () => {
     if (run.replicas.length) {
       found.push(table("Replicas", [["", (r) => `replica ${r.replica}`], ["doing", (r) => r.doing],
         ["done", (r) => whole(r.examples), true],
-        ["examples", per_s(run.replicas, "examples_per_s", rate), true],
+        ["examples", (r) => (has_left(run, r) ? "–" : per_s(run.replicas, "examples_per_s", rate)(r)), true],
         ["staleness", (r) => number(r.staleness), true],
         ...now(run, last_heard(run))], run.replicas));
     }

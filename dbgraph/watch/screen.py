@@ -34,23 +34,23 @@ _PLOTS = {
 One = TypeVar("One", Replica, Shard, Machine)
 
 
-def screen(view: RunView, now_s: float, width: int) -> RenderableType:
+def screen(view: RunView, now_s: float, width: int, height: int | None = None) -> RenderableType:
     """What can be seen of a run at a glance; at most `width` columns, 30 or more.
 
     Args:
         now_s: seconds since 1970; what was heard last is so long ago.
+        height: rows that there are: plots for which there is no room are left out. None: any.
     """
     at_s = now_s if view.state == "running" else view.time_s
     heard = _Heard(view.standing_s, at_s)
     tables = (_replicas(view, heard), _shards(view, heard), _machines(view, heard))
-    return Group(
-        _progress(view, width),
-        _numbers(view),
-        *_plots(view, width),
-        *(table for table in tables if table is not None),
-        *_stale(view),
-        *_alarms(view),
-    )
+    above: list[RenderableType] = [_progress(view, width), *_numbers(view, width), *_alarms(view)]
+    below: list[RenderableType] = [*(table for table in tables if table is not None), *_stale(view)]
+    plots = _plots(view, width)
+    if height is not None:
+        free = height - 1 - len(above) - _rows(view) - len(list(_stale(view)))
+        plots = plots[: max(free // (1 + _PLOT_ROWS), 0)]
+    return Group(*above, *plots, *below)
 
 
 def headline(view: RunView) -> str:
@@ -95,19 +95,21 @@ def _progress(view: RunView, width: int) -> RenderableType:
     return line
 
 
-def _numbers(view: RunView) -> Text:
+def _numbers(view: RunView, width: int) -> list[Text]:
     """What is known by now, in one line or, where that is too narrow, several."""
-    parts = list(_known(view))
-    text = Text()
-    for i, part in enumerate(parts):
-        text.append("   " if i else "").append_text(part)
-    return text if parts else Text("compiling", style="dim")
+    lines: list[Text] = []
+    for part in _known(view):
+        if lines and len(lines[-1]) + len(part) + 3 <= width:
+            lines[-1].append("   ").append_text(part)
+        else:
+            lines.append(part)
+    return lines or [Text("compiling", style="dim")]
 
 
 def _known(view: RunView) -> Iterator[Text]:
     latest = view.latest
     if view.state not in ("running", "unknown"):
-        said = f": {view.error}" if view.error else ""
+        said = f": {view.error}" if view.state == "failed" and view.error else ""
         yield Text(f"{view.state}{said}", style=_GOOD if view.state == "done" else _BAD)
     if "loss" in latest:
         yield Text(f"loss {latest['loss']:.4g}", style=_TRAINING)
@@ -180,6 +182,12 @@ def _label(row: int, ys: Range, scale: Callable[[float], float]) -> str:
 # Tables
 
 
+def _rows(view: RunView) -> int:
+    """Of all tables, with their heads."""
+    counts = (len(view.replicas), len(view.shards), len(view.machines))
+    return sum(1 + min(count, _ROWS + 1) for count in counts if count)
+
+
 def _replicas(view: RunView, heard: _Heard) -> RenderableType | None:
     table = _table("replica", "examples/s", "staleness", "heard", "doing")
     return _filled(
@@ -187,7 +195,9 @@ def _replicas(view: RunView, heard: _Heard) -> RenderableType | None:
         view.replicas,
         lambda r: (
             Text(str(r.replica)),
-            Text(f"{r.examples_per_s:,.0f}"),
+            Text(
+                "–" if view.state == "running" and r.doing == "gone" else f"{r.examples_per_s:,.0f}"
+            ),
             Text("" if r.staleness is None else str(r.staleness)),
             heard.ago(r.heard_s),
             Text(r.doing),
@@ -270,7 +280,7 @@ def _stale(view: RunView) -> Iterator[Text]:
         return
     most = max(staleness for staleness, _ in view.staleness)
     half, nine = (_quantile(view.staleness, share * total) for share in (0.5, 0.9))
-    yield Text(f"staleness of pushes: median {half}, 90 % at most {nine}, the largest {most}")
+    yield Text(f"staleness of pushes: median {half}, 90 % at most {nine}, largest {most}")
 
 
 def _quantile(pairs: Sequence[tuple[int, int]], rank: float) -> int:

@@ -23,6 +23,7 @@ dbg.CutView = class {
     this.bus = bus;
     this.plan = dbg.plan(data);
     this.shape = new dbg.Geometry(data.cut, this.plan);
+    this.labels = new dbg.Labels(this.plan, this.shape);
     this.filter = { machine: null, crossing: false };
     this.focus = { sheet: -1, piece: -1 };
     this.selected = null;
@@ -138,7 +139,7 @@ dbg.CutView = class {
     if (one !== null) this.drawOne(ctx, view, one);
     this.drawMarks(ctx, view);
     ctx.restore();
-    this.drawLabels(ctx, view);
+    this.labels.draw(ctx, view, this.colours());
   }
 
   /** Paths of the machine that is singled out, kept until another one is. */
@@ -358,54 +359,6 @@ dbg.CutView = class {
       if (from >= 0 && into >= 0) this.shape.curve(path, from, source[t], into, to[t]);
     }
     return path;
-  }
-
-  /** Below each sheet, as large at any distance; less of it where there is little room. */
-  drawLabels(ctx, view) {
-    const { text, faint, wrong } = this.colours();
-    const { layers } = this.plan;
-    ctx.textAlign = "center";
-    ctx.textBaseline = "top";
-    this.shape.sheets.layer.forEach((layer, s) => {
-      const box = this.shape.boxes[s];
-      const x = (box.x + box.width / 2 - view.x) * view.kx;
-      const y = (box.y + box.height - view.y) * view.ky + 8;
-      const room = this.shape.rooms[s] * view.kx - 8;
-      if (x < -room || x > view.width + room || y < -60 || y > view.height || room < 26) return;
-      const bad = this.plan.wrong.layer.has(layer);
-      const lines = [[`${bad ? "✗ " : ""}${layers.name[layer]}`, bad ? wrong : text, "600 12px"]];
-      if (room > 60) lines.push([layers.shape[layer], faint, "11px"]);
-      if (room > 60 && layers.op[layer] !== "input") lines.push([layers.cut[layer], faint, "11px"]);
-      const sent = layers.forward_bytes[layer] + layers.backward_bytes[layer];
-      if (room > 60 && sent) lines.push([`sends ${dbg.bytes(sent)}`, text, "11px"]);
-      let at = y;
-      for (const [line, colour, font] of lines) {
-        ctx.font = `${font} system-ui, sans-serif`;
-        ctx.fillStyle = colour;
-        for (const part of folded(ctx, line, room)) {
-          ctx.fillText(part, x, at);
-          at += 15;
-        }
-      }
-    });
-
-    /** In one line, or in two: broken after a space or the like where that is possible. */
-    function folded(ctx, line, room) {
-      const most = reach(ctx, line, room);
-      if (most === line.length) return [line];
-      const gap = line.slice(0, most + 1).search(/[ _\-/.][^ _\-/.]*$/);
-      const cut = gap > 0 ? gap + 1 : most;
-      const rest = line.slice(cut);
-      const fits = reach(ctx, rest, room);
-      return [line.slice(0, cut).trimEnd(), fits === rest.length ? rest : `${rest.slice(0, fits - 1)}…`];
-    }
-
-    /** How many letters there is room for, at least one. */
-    function reach(ctx, line, room) {
-      let length = line.length;
-      while (length > 1 && ctx.measureText(line.slice(0, length)).width > room) length--;
-      return length;
-    }
   }
 
   legend(root) {

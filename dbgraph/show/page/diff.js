@@ -8,10 +8,16 @@ dbg.views.push({
     const { el } = dbg;
     const { same, tables, machines, before_s, after_s } = data.diff;
 
-    const table = ({ title, head, rows }) => el("section", { class: "table" }, el("h2", {}, title),
-      el("table", {}, el("thead", {}, el("tr", {}, ...head.map((text) => el("th", {}, text)))),
-        el("tbody", {}, ...rows.map((row) => el("tr", { "data-text": row.join(" ").toLowerCase() },
-          ...row.map((text) => el("td", { class: verdict(text) }, text)))))));
+    const table = ({ title, head, rows }) => {
+      const aligned = head.map((_, k) => (rows.some((row) => isNumber(row[k])) ? "number" : ""));
+      return el("section", { class: "table" }, el("h2", {}, title),
+        el("table", {}, el("thead", {}, el("tr", {}, ...head.map((text, k) => el("th", { class: aligned[k] }, text)))),
+          el("tbody", {}, ...rows.map((row) => el("tr", { "data-text": row.join(" ").toLowerCase() },
+            ...row.map((text, k) => el("td", { class: `${aligned[k]} ${verdict(text)}` }, text)))))));
+    };
+
+    /** Such as 54, +1.0%, 2.8 ms. */
+    const isNumber = (text) => /^[+-]?[\d.,]+( ?[%µ\w]+)?$/.test(text);
 
     /** Less is better in all figures. */
     const verdict = (text) => (/^[+-][\d.]+%$/.test(text) ? (text[0] === "+" ? "worse" : "better") : "");

@@ -14,6 +14,7 @@ dbg.views.push({
 
 dbg.LevelsView = class {
   static ROW = 26;
+  static HEAD = 32;
   static COLUMNS = ["name", "region, or what it does", "machine", "parameters", "FLOP", "bytes", "declared at"];
 
   constructor(root, plan, bus) {
@@ -33,11 +34,17 @@ dbg.LevelsView = class {
   build(root) {
     const { el } = dbg;
     root.classList.add("levels");
+    const head = el("div", { class: "row head", role: "row" },
+      ...dbg.LevelsView.COLUMNS.map((name) => el("span", { role: "columnheader" }, name)));
     this.body = el("div", { class: "rows" });
     this.grid = el("div", { class: "grid", role: "treegrid", tabindex: 0, "aria-label": "The plan, level by level",
-      onscroll: () => this.render(), onkeydown: (event) => this.key(event), onfocus: () => this.render() }, this.body);
-    root.append(el("div", { class: "row head", role: "row" },
-      ...dbg.LevelsView.COLUMNS.map((name) => el("span", { role: "columnheader" }, name))), this.grid);
+      onscroll: () => this.render(), onkeydown: (event) => this.key(event), onfocus: () => this.render() }, head, this.body);
+    root.append(this.grid);
+  }
+
+  /** Of the rows' part of the view, below the heading. */
+  get height() {
+    return this.grid.clientHeight - dbg.LevelsView.HEAD;
   }
 
   // Rows: {key, depth, kind, id, opens}
@@ -201,9 +208,10 @@ dbg.LevelsView = class {
   go(i) {
     this.at = Math.min(this.rows.length - 1, Math.max(0, i));
     const top = this.at * dbg.LevelsView.ROW;
-    const { scrollTop, clientHeight } = this.grid;
+    const { scrollTop } = this.grid;
+    const end = top + dbg.LevelsView.ROW;
     if (top < scrollTop) this.grid.scrollTop = top;
-    if (top + dbg.LevelsView.ROW > scrollTop + clientHeight) this.grid.scrollTop = top + dbg.LevelsView.ROW - clientHeight;
+    if (end > scrollTop + this.height) this.grid.scrollTop = end - this.height;
     this.render();
   }
 
@@ -228,7 +236,7 @@ dbg.LevelsView = class {
 
   key(event) {
     const row = this.rows[this.at];
-    const page = Math.floor(this.grid.clientHeight / dbg.LevelsView.ROW) - 1;
+    const page = Math.floor(this.height / dbg.LevelsView.ROW) - 1;
     const open = this.open.has(row.key);
     const keys = {
       ArrowDown: () => this.go(this.at + 1),

@@ -14,7 +14,7 @@ dbg.MachinesView = class {
   constructor(root, plan, bus) {
     this.plan = plan;
     this.bus = bus;
-    this.sort = "busy_s";
+    this.sort = "load";
     this.filter = { machine: null };
     root.classList.add("machines");
     this.body = dbg.el("tbody", { onkeydown: (event) => this.key(event) });
@@ -31,8 +31,8 @@ dbg.MachinesView = class {
     const most = (key) => Math.max(...m[key], 1e-12);
     const parts = (names) => (p) => names.map(([key, colour]) => [m[key][p], colour]);
     return [
-      { key: "busy_s", name: "load", hint: step ? `of a step of ${dbg.seconds(step)}` : "",
-        limit: () => step, write: (p) => dbg.seconds(m.busy_s[p]),
+      { key: "load", name: "load", hint: step ? `of a step of ${dbg.seconds(step)}` : "",
+        limit: () => step, write: (p) => dbg.seconds(this.value("load", p)),
         parts: parts([["compute_s", "--blue"], ["send_s", "--orange"], ["receive_s", "--sky"]]) },
       { key: "idle_s", name: "idle", hint: "of the step", limit: () => step,
         write: (p) => dbg.percent(step ? m.idle_s[p] / step : 0), parts: parts([["idle_s", "--grey"]]) },
@@ -55,9 +55,15 @@ dbg.MachinesView = class {
       dbg.el("th", {}, "waits most for")));
   }
 
-  render() {
+  /** What a column is sorted by. */
+  value(key, p) {
     const m = this.plan.machines;
-    const order = m.busy_s.map((_, p) => p).sort((a, b) => m[this.sort][b] - m[this.sort][a] || a - b);
+    return key === "load" ? m.compute_s[p] + m.send_s[p] + m.receive_s[p] : m[key][p];
+  }
+
+  render() {
+    const order = [...this.plan.machines.name.keys()]
+      .sort((a, b) => this.value(this.sort, b) - this.value(this.sort, a) || a - b);
     const { columns } = this;
     this.body.replaceChildren(...order.map((p, i) => this.row(p, i, columns)));
     for (const button of this.body.parentElement.querySelectorAll("[data-key]")) {
@@ -76,9 +82,10 @@ dbg.MachinesView = class {
       el("td", { class: "faint" }, this.plan.machines.waits[p]));
   }
 
-  /** Parts against a limit; what is above it, is marked. */
-  bar({ name, limit, parts, write }, p) {
+  /** Parts against a limit; what is above it, is marked. Without a forecast little is known. */
+  bar({ key, name, limit, parts, write }, p) {
     const { el } = dbg;
+    if (!this.plan.head.step_s && key !== "parameters") return el("div", { class: "bar" }, el("span"), el("b", {}, "–"));
     const most = limit(p) || 1;
     const shares = parts(p).map(([value, colour]) => [Math.min(1, value / most), colour]);
     const over = parts(p).reduce((sum, [value]) => sum + value, 0) > most * 1.0001;
@@ -115,7 +122,9 @@ dbg.Matrix = class {
     this.one = null;
     this.size = 12;
     const box = dbg.el("div", { class: "matrix" }, dbg.el("h2", {}, "Who sends to whom"),
-      dbg.el("p", {}, `in a step; the darkest: ${dbg.bytes(this.most)}. Rows send, columns receive.`));
+      dbg.el("p", {}, plan.head.step_s || plan.links.bytes.length
+        ? `in a step; the darkest: ${dbg.bytes(this.most)}. Rows send, columns receive.`
+        : "There is no forecast."));
     const frame = dbg.el("div", { class: "frame" });
     box.append(frame);
     root.append(box);

@@ -97,7 +97,7 @@ def plan_data(tiles: Tiles) -> dict[str, Any]:
 def _views(tiles: Tiles) -> Iterator[View]:
     digest = tiles.digest
     yield View("plan", plan_data(tiles), ("plan.js",))
-    yield View("cut", cut_columns(tiles), ("geometry.js", "cut.js"))
+    yield View("cut", cut_columns(tiles), ("geometry.js", "labels.js", "cut.js"))
     yield View("levels", {}, ("levels.js",))
     yield View("machines", {}, ("machines.js",))
     if digest.forecast.timeline:

@@ -70,7 +70,8 @@
 
     const pressed = (label, key, name) => el("button", { type: "button", "aria-pressed": "false",
       title: `${label} (${key})`, "data-switch": name, onclick: () => turn(name) }, label);
-    const gutter = el("div", { class: "names" });
+    const longest = Math.max(...tracks.map(({ label, group }) => Math.max(label.length, group.length)));
+    const gutter = el("div", { class: "names", style: `width:min(28vw, ${24 + 7 * longest}px)` });
     const tip = el("div", { class: "tip", hidden: true });
     const place = el("div", { class: "place" });
     root.append(el("div", { class: "timeline" },
@@ -168,11 +169,11 @@
         const top = AXIS + row.y + (body(row.height) - high) / 2;
         const style = `top:${top}px;height:${high}px;line-height:${high}px`;
         if (row.track === undefined) return [el("b", { style }, row.group)];
-        const { name, machine } = tracks[row.track];
+        const { name, label, machine } = tracks[row.track];
         if (i % step) return [];
         const show = () => machine !== null && bus.emit("select", { kind: "machine", id: machine });
         return [el("button", { type: "button", style, tabindex: -1, title: name, onclick: show,
-          "data-machine": machine }, name)];
+          "data-machine": machine }, label)];
       })));
     }
 

@@ -170,7 +170,7 @@ dbg.timeline_drawing = (model, state) => {
       const name = model.name(block);
       if (room < Math.min(8, name.length)) continue;
       ctx.fillStyle = thin ? state.colours.faint : kinds[kind[block]] === "compute" ? "#fff" : "#111";
-      const text = name.length <= room ? name : `${name.slice(0, room - 1)}…`;
+      const text = name.length <= room ? name : `${name.slice(0, room - 1).replace(/[\s…,]+$/, "")}…`;
       ctx.fillText(text, from + 4, thin ? y + inner * 0.42 - 6 : y + inner / 2);
     }
   }

@@ -25,7 +25,8 @@ dbg.timeline_model = (packed) => {
       reach[index] = latest = Math.max(latest, stop[index]);
       track[index] = number;
     }
-    tracks.push({ name, group, machine, first, after: index });
+    const label = group && name.startsWith(`${group}, `) ? name.slice(group.length + 2) : name;
+    tracks.push({ name, label, group, machine, first, after: index });
   });
 
   const leaves = new Int32Array(size).fill(-1); // the arrow that begins at a block, or ends there
