@@ -20,6 +20,7 @@ COMMON = {
     "dbgraph.errors": 0,
     "dbgraph.source": 0,
     "dbgraph.suggest": 0,
+    "dbgraph.target": 0,
     "dbgraph.tomltable": 0,
     "dbgraph.units": 0,
     "dbgraph.ir": 1,

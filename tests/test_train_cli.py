@@ -213,7 +213,7 @@ def test_ctrl_c(net, train, tmp_path):
         (["{net}", "--backend", "smoke"], 2, "no backend 'smoke'"),
         (["{net}", "--hosts", "h", "--key", "k"], 2, "--hosts, --key: the local backend"),
         (["{net}", "--partitions", "0"], 2, "0 is not in the range"),
-        (["{net}", "--log", "{net}/log", "--steps", "1"], 1, "can't write the log"),
+        (["{net}", "--log", "{net}/log", "--steps", "1"], 2, "net.py' is a file"),
         (["{net}", "--plan", "none.plan"], 3, "none.plan: No such file"),
     ],
 )
@@ -274,14 +274,6 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-
-
-@pytest.mark.slow
-def test_digits_on_four_partitions_over_zmq():
-    process = start(EXAMPLE, "--partitions", 4, "--backend", "zmq", "--json")
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    assert json.loads(out)["held_out"]["accuracy"] >= 0.97
 
 
 @pytest.mark.slow

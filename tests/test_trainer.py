@@ -479,7 +479,7 @@ def test_others_handle_ctrl_c_themselves():
     called = []
     before = signal.signal(signal.SIGINT, lambda *_: called.append(1))
     try:
-        with Interruptible(quiet=True) as interruptible:
+        with Interruptible(lambda: None) as interruptible:
             os.kill(os.getpid(), signal.SIGINT)
             interruptible.check()
         assert called == [1]

@@ -6,27 +6,56 @@ import errno
 import gc
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from dbgraph.errors import DbgraphError, NetworkError, PlanError, RunError, UsageError
+from dbgraph.target import check_file, check_folder
 
 if TYPE_CHECKING:
     from dbgraph.dsl.network import Network
     from dbgraph.plan.plan import Plan
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+STDOUT = "-"
+
+
+def file_to_write(path: str) -> str:
+    """The type of such an option: whether it can be written is said before any work is done."""
+    if path != STDOUT:
+        check_file(path)
+    return path
+
+
+def log_to_write(path: str) -> str:
+    """As `file_to_write`; the folders above it are made."""
+    check_file(path, in_new_folder=True)
+    return path
+
+
+def folder_to_write(path: str) -> str:
+    """As `file_to_write`, of a folder."""
+    check_folder(path)
+    return path
+
+
+def output_option(*names: str, metavar: str = "FILE", help: str) -> Callable[[_Command], _Command]:
+    """The option of a file to write; by default it is -o."""
+    return click.option(
+        *(names or ("-o", "--output")), type=file_to_write, metavar=metavar, help=help
+    )
+
 
 PLAN = click.argument("plan_file", metavar="PLAN")
 NETWORK = click.argument("spec", metavar="FILE.py[:FUNCTION]")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-TRACE = click.option(
-    "--trace",
-    metavar="FILE",
-    help="Write what every process does and when; ui.perfetto.dev shows it.",
+TRACE = output_option(
+    "--trace", help="Write what every process does and when; ui.perfetto.dev shows it."
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -75,7 +104,10 @@ def load_plan(path: str) -> Plan:
     try:
         verify_plan(plan)
     except DbgraphError as error:
-        anew = f"if it was edited, make it anew: dbgraph compile --from {path} -o {path}"
+        anew = (
+            f"a page marks where: dbgraph show {path} --open\n  "
+            f"if it was edited, make it anew: dbgraph compile --from {path} -o {path}"
+        )
         raise PlanError(f"{path}: {error.rule}", at=error.at, hint=error.hint or anew) from error
     return plan
 
@@ -94,21 +126,13 @@ def read_plan(path: str, *, broken: bool = False) -> Plan:
         raise UsageError(f"there is no file {path!r}", hint=hint)
     if os.path.isdir(path):
         raise UsageError(f"{path!r} is a folder, and no plan", hint="name a file in it")
+    if path.endswith(".pftrace"):
+        hint = f"look at it: dbgraph show {path} --open"
+        raise UsageError(f"{path!r} is the trace of a run, and no plan", hint=hint)
     if path.endswith(".py"):
         hint = f"make one of it: dbgraph compile {path} --partitions N -o PLAN"
         raise UsageError(f"{path!r} is no plan", hint=hint)
     return open_plan(path, edited=broken)
-
-
-def check_target(path: str | None) -> None:
-    """Before any work is done: whether a file can be made there. Raises UsageError."""
-    if path is None:
-        return
-    folder = os.path.dirname(path) or "."
-    if os.path.isdir(path):
-        raise UsageError(f"can't write {path!r}: it is a folder")
-    if not os.path.isdir(folder):
-        raise UsageError(f"can't write {path!r}: there is no folder {folder!r}")
 
 
 def write_file(path: str, content: str | bytes | Iterable[str]) -> None:

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from dbgraph.commands.base import AS_JSON, QUIET, check_target, print_json, story, write_file
+from dbgraph.commands.base import AS_JSON, QUIET, output_option, print_json, story, write_file
 from dbgraph.commands.measuring import PIN, measuring
 from dbgraph.errors import UsageError
 
@@ -23,7 +23,7 @@ control_s. Units are in the names.
 
 
 @click.command(name="calibrate", epilog=_EPILOG)
-@click.option("-o", "--output", metavar="CLUSTER", help="Write the cluster file here.")
+@output_option(metavar="CLUSTER", help="Write the cluster file here.")
 @click.option(
     "-n",
     "--partitions",
@@ -52,7 +52,6 @@ def calibrate(
     each host is timed alone, and all train together.
     """
     _check(partitions, pin, hosts, key)
-    check_target(output)
     from dbgraph.calibrate.host import calibrate_here, calibrate_hosts, cores_here
     from dbgraph.calibrate.layout import Layout
     from dbgraph.calibrate.table import measured_table

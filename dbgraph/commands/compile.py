@@ -10,9 +10,9 @@ import click
 from dbgraph.commands.base import (
     AS_JSON,
     QUIET,
-    check_target,
     explained,
     no_garbage,
+    output_option,
     print_json,
     story,
     warn,
@@ -46,7 +46,7 @@ Examples:
 @click.argument("spec", metavar="[FILE.py[:FUNCTION]]", required=False)
 @click.option("-n", "--partitions", type=click.IntRange(min=1), help="Number of machines.")
 @CLUSTER
-@click.option("-o", "--output", metavar="PLAN", help="Write the plan to this file.")
+@output_option(metavar="PLAN", help="Write the plan to this file.")
 @click.option(
     "--microbatches",
     type=click.IntRange(min=1),
@@ -114,7 +114,6 @@ def compile_(output: str | None, as_json: bool, quiet: bool, **asked: Any) -> No
     the plan hold, even against pins (cut=, dbg.partition) in the network's file; a warning then
     says so.
     """
-    check_target(output)
     start_s = time.perf_counter()
     request = Request(**asked)
     request.check()

@@ -8,13 +8,13 @@ import click
 
 from dbgraph.commands.base import (
     AS_JSON,
-    check_target,
     load_plan,
+    output_option,
     print_json,
     story,
     write_file,
 )
-from dbgraph.commands.machines import CLUSTER, read_machines
+from dbgraph.commands.machines import CLUSTER, machines_for
 
 _EPILOG = """\b
 Examples:
@@ -32,7 +32,7 @@ dbgraph/show/diff.py says what each means. Exits with 0, whether they differ or 
 @click.argument("before_file", metavar="BEFORE.plan")
 @click.argument("after_file", metavar="AFTER.plan")
 @CLUSTER
-@click.option("--html", "html_file", metavar="FILE", help="Write it as a page too.")
+@output_option("--html", "html_file", help="Write it as a page too.")
 @AS_JSON
 def diff_(
     before_file: str,
@@ -46,16 +46,14 @@ def diff_(
     Layers are matched by their names, tiles by their regions. Both plans are simulated on the
     same machines.
     """
-    from dbgraph.cluster import Cluster
     from dbgraph.compile import forecast
     from dbgraph.show.diff import diff
     from dbgraph.show.differences import diff_json, diff_text
     from dbgraph.show.digest import Digest
 
-    check_target(html_file)
     plans = load_plan(before_file), load_plan(after_file)
     count = max(plan.partitions for plan in plans)
-    cluster = read_machines(cluster_file, count) if cluster_file else Cluster.equal(count)
+    cluster = machines_for(cluster_file, count)
     before, after = (Digest(plan, forecast(plan, cluster), cluster) for plan in plans)
     found = diff(before, after)
     if html_file is not None:

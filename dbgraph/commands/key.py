@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dbgraph.commands.base import check_target, story
+from dbgraph.commands.base import file_to_write, story
 
 _EPILOG = """\b
 Examples:
@@ -14,14 +14,13 @@ Examples:
 
 
 @click.command(name="key", epilog=_EPILOG)
-@click.argument("file")
+@click.argument("file", type=file_to_write)
 def key(file: str) -> None:
     """Make the key file that the hosts of a job share.
 
     FILE must not exist yet; only its owner may read it. Copy it to every host of the job: who
     holds it may give work to the workers there, so keep it secret.
     """
-    check_target(file)
     from dbgraph.backends.keys import create_key_file
 
     create_key_file(file)

@@ -20,6 +20,13 @@ CLUSTER = click.option(
 )
 
 
+def machines_for(path: str | None, count: int) -> Cluster:
+    """Those of `--cluster`, or as many equal ones. Raises what `read_machines` raises."""
+    from dbgraph.cluster import Cluster
+
+    return Cluster.equal(count) if path is None else read_machines(path, count)
+
+
 def read_machines(path: str, count: int | None = None) -> Cluster:
     """The first machines of a cluster file; without a count all.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dbgraph.commands.base import QUIET, check_target, write_or_print
+from dbgraph.commands.base import QUIET, output_option, write_or_print
 from dbgraph.errors import UsageError
 
 _EPILOG = """\b
@@ -17,7 +17,7 @@ Examples:
 @click.command(name="metrics", epilog=_EPILOG)
 @click.argument("job", required=False)
 @click.option("--grafana", is_flag=True, help="Print a dashboard instead, for any runs.")
-@click.option("-o", "--output", metavar="FILE", help="Write it there.")
+@output_option(help="Write it there.")
 @QUIET
 def metrics(job: str | None, grafana: bool, output: str | None, quiet: bool) -> None:
     """Print a run's metrics in Prometheus' text format.
@@ -27,7 +27,6 @@ def metrics(job: str | None, grafana: bool, output: str | None, quiet: bool) -> 
     """
     if grafana == (job is not None):
         raise UsageError("give either a run or --grafana", hint="dbgraph metrics out/")
-    check_target(output)
     write_or_print(_dashboard() if job is None else _exposition(job), output, quiet)
 
 

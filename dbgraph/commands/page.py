@@ -9,10 +9,8 @@ from tempfile import mkdtemp
 
 import click
 
-from dbgraph.commands.base import check_target, no_garbage, read_plan, story, warn, write_file
+from dbgraph.commands.base import STDOUT, no_garbage, read_plan, story, warn, write_file
 from dbgraph.commands.machines import read_machines
-
-STDOUT = "-"
 
 
 def show_page(plan_file: str, html_file: str | None, cluster_file: str | None, opens: bool) -> None:
@@ -24,7 +22,6 @@ def show_page(plan_file: str, html_file: str | None, cluster_file: str | None, o
     from dbgraph.show.page.plan import drawn
 
     target = html_file or new_file()
-    check_target(target)
     with no_garbage():
         plan = read_plan(plan_file, broken=True)
         cluster = read_machines(cluster_file, plan.partitions) if cluster_file else None
@@ -41,7 +38,6 @@ def show_trace(trace_file: str, html_file: str | None, opens: bool) -> None:
     from dbgraph.trace.timeline import timeline
 
     target = html_file or new_file()
-    check_target(target)
     deliver(timeline_page(timeline(open_trace(trace_file))), target, opens)
 
 

@@ -10,8 +10,8 @@ from dbgraph.commands.base import (
     AS_JSON,
     PLAN,
     QUIET,
-    check_target,
     load_plan,
+    output_option,
     print_json,
     story,
     write_file,
@@ -29,7 +29,7 @@ Keys of --json: segments (signature: seconds).
 
 @click.command(name="profile", epilog=_EPILOG)
 @PLAN
-@click.option("-o", "--output", metavar="PROFILE", help="Write the profile here.")
+@output_option(metavar="PROFILE", help="Write the profile here.")
 @PIN
 @AS_JSON
 @QUIET
@@ -39,7 +39,6 @@ def profile(plan_file: str, output: str | None, pin: bool, as_json: bool, quiet:
     Segments of one structure are timed once. A forecast that is given the profile takes these
     seconds instead of those that it works out from the rates of a cluster file.
     """
-    check_target(output)
     plan = load_plan(plan_file)
     from dbgraph.calibrate.segments import profile_plan
 

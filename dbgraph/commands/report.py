@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-from dbgraph.commands.base import QUIET, check_target, write_or_print
+from dbgraph.commands.base import QUIET, output_option, write_or_print
 
 _EPILOG = """\b
 Examples:
@@ -19,7 +19,7 @@ Examples:
 
 @click.command(epilog=_EPILOG)
 @click.argument("jobs", metavar="RUN…", nargs=-1, required=True)
-@click.option("-o", "--output", metavar="FILE", help="The page.  [stdout]")
+@output_option(help="The page.  [stdout]")
 @QUIET
 def report(jobs: tuple[str, ...], output: str | None, quiet: bool) -> None:
     """Show training runs as a page: one, or several beside each other.
@@ -31,7 +31,6 @@ def report(jobs: tuple[str, ...], output: str | None, quiet: bool) -> None:
     from dbgraph.watch.job import view_of
     from dbgraph.watch.page import report as page
 
-    check_target(output)
     views = [view_of(job) for job in jobs]
     write_or_print(page(list(zip(_names(jobs), views, strict=True))), output, quiet)
 

@@ -14,8 +14,8 @@ from dbgraph.commands.base import (
     PLAN,
     QUIET,
     TRACE,
-    check_target,
     load_plan,
+    output_option,
     print_json,
     story,
     warn,
@@ -57,7 +57,7 @@ examples; any number of them: the last batch is filled up, and cut off again.
 @click.option("--backend", default="local", show_default=True, help="local, zmq, …")
 @click.option("--hosts", metavar="FILE", help="zmq: the hosts where workers listen.")
 @click.option("--key", metavar="FILE", help="zmq: the key file of those workers.")
-@click.option("-o", "--output", metavar="FILE.npz", help="Write the outputs to this file.")
+@output_option(metavar="FILE.npz", help="Write the outputs to this file.")
 @TRACE
 @AS_JSON
 @QUIET
@@ -77,7 +77,6 @@ def run(
 
     PLAN is one for inference. Without a checkpoint the parameters are the initial ones.
     """
-    check_target(output)
     plan = load_plan(plan_file)
     if plan.mode != "inference":
         hint = "compile the network again with --mode inference"

@@ -8,8 +8,8 @@ import click
 
 from dbgraph.commands.base import (
     PLAN,
-    check_target,
     load_plan,
+    output_option,
     story,
     warn,
     write_file,
@@ -43,13 +43,11 @@ units are in the names (_s seconds, _bytes). dbgraph/show/json.py lists them all
 @click.option("--dot", is_flag=True, help="Text for Graphviz: every tile.")
 @click.option("--svg", is_flag=True, help="A drawing: layers by partitions.")
 @click.option("--json", "as_json", is_flag=True, help="A summary for other programs.")
-@click.option(
-    "--html", "html_file", metavar="FILE", help="Write a page for the browser; - prints it."
-)
+@output_option("--html", "html_file", help="Write a page for the browser; - prints it.")
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
 @CLUSTER
-@click.option("--png", "png_file", metavar="FILE", help="Write the drawing as PNG.")
-@click.option("-o", "--output", metavar="FILE", help="Write to this file instead of stdout.")
+@output_option("--png", "png_file", help="Write the drawing as PNG.")
+@output_option(help="Write to this file instead of stdout.")
 @click.option("-p", "--partition", type=click.IntRange(min=0), help="Show this partition, in full.")
 def show(
     plan_file: str,
@@ -69,44 +67,60 @@ def show(
     A trace that `--trace` recorded (RUN.pftrace) is shown as a page.
     """
     form = _form(dot=dot, svg=svg, json=as_json)
-    is_trace = plan_file.endswith(".pftrace")
-    if html_file or opens or is_trace:
-        from dbgraph.commands.page import show_page, show_trace
+    is_page, is_trace = bool(html_file or opens), plan_file.endswith(".pftrace")
+    if is_page and (form or output or png_file or partition is not None):
+        raise UsageError("--html and --open make a page of the whole plan and take no other form")
+    if png_file and (form or output):
+        raise UsageError("--png takes no other form", hint="leave out the other, or call it twice")
+    if is_trace:
+        _show_trace(plan_file, html_file, cluster_file, opens)
+    elif is_page:
+        from dbgraph.commands.page import show_page
 
-        if form or output or png_file or partition is not None:
-            raise UsageError(
-                "--html and --open make a page of the whole plan and take no other form"
-            )
-        if is_trace and not html_file and not opens:
-            raise UsageError("a trace is shown as a page", hint="--open, or --html FILE")
-        if is_trace:
-            show_trace(plan_file, html_file, opens)
-            return
         show_page(plan_file, html_file, cluster_file, opens)
-        return
+    else:
+        _print(_digest(plan_file, cluster_file, partition), form, partition, png_file, output)
+
+
+def _show_trace(path: str, html_file: str | None, cluster_file: str | None, opens: bool) -> None:
+    from dbgraph.commands.page import show_trace
+
+    if not html_file and not opens:
+        raise UsageError("a trace is shown as a page alone", hint="--open, or --html FILE")
+    if cluster_file:
+        hint = "set it beside a forecast: dbgraph simulate PLAN --cluster FILE --against TRACE"
+        raise UsageError("a trace has its own machines and takes no --cluster", hint=hint)
+    show_trace(path, html_file, opens)
+
+
+def _digest(plan_file: str, cluster_file: str | None, partition: int | None) -> Digest:
+    """Of a plan that keeps the rules. Raises UsageError where it has no such partition."""
     from dbgraph.commands.dryrun import deadlock
     from dbgraph.compile import forecast
     from dbgraph.show.digest import Digest
 
-    if png_file and (form or output):
-        raise UsageError("--png takes no other form", hint="leave out the other, or call it twice")
-    check_target(png_file or output)
     plan = load_plan(plan_file)
     if partition is not None and partition >= plan.partitions:
-        raise UsageError(f"there is no partition {partition}; the plan has {plan.partitions}")
+        rule = f"there is no partition {partition}; the plan has {plan.partitions}"
+        raise UsageError(rule, hint=f"they are numbered from 0 to {plan.partitions - 1}")
     cluster = read_machines(cluster_file, plan.partitions) if cluster_file else None
     cost = forecast(plan, cluster)
     if found := deadlock(plan, cost):
         warn(f"the programs wait for each other for ever:\n  {found}")
-    digest = Digest(plan, cost, cluster, cluster_file or "")
-    if png_file:
-        from dbgraph.show.png import png
-        from dbgraph.show.svg import plan_svg
+    return Digest(plan, cost, cluster, cluster_file or "")
 
-        write_file(png_file, png(plan_svg(digest, partition)))
-        story(f"wrote {png_file}")
+
+def _print(
+    digest: Digest, form: str | None, partition: int | None, png_file: str | None, path: str | None
+) -> None:
+    if png_file is None:
+        write_or_print(_text(digest, form, partition), path)
         return
-    write_or_print(_text(digest, form, partition), output)
+    from dbgraph.show.png import png
+    from dbgraph.show.svg import plan_svg
+
+    write_file(png_file, png(plan_svg(digest, partition)))
+    story(f"wrote {png_file}")
 
 
 def _form(**asked: bool) -> str | None:

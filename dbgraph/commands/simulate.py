@@ -13,16 +13,16 @@ from dbgraph.commands.base import (
     AS_JSON,
     PLAN,
     QUIET,
-    check_target,
     load_plan,
     no_garbage,
+    output_option,
     print_json,
     story,
     warn,
     write_file,
 )
-from dbgraph.commands.machines import CLUSTER, read_machines
-from dbgraph.errors import PlanError
+from dbgraph.commands.machines import CLUSTER, machines_for
+from dbgraph.errors import PlanError, UsageError
 
 if TYPE_CHECKING:
     from dbgraph.cluster import Cluster
@@ -64,7 +64,7 @@ _WIDTH = 100
     type=click.IntRange(min=40),
     help="Of the chart, in characters  [default: the terminal's]",
 )
-@click.option("--svg", "svg_file", metavar="FILE", help="Draw the step, and its critical path.")
+@output_option("--svg", "svg_file", help="Draw the step, and its critical path.")
 @click.option(
     "--against",
     metavar="TRACE",
@@ -90,16 +90,15 @@ def simulate_(
     cost on its machine, machines of one host share its cores and its line, messages stand in line
     at both ends. Nothing is computed.
     """
-    from dbgraph.cluster import Cluster
     from dbgraph.profile import read_profile
     from dbgraph.simulate import simulate
 
-    check_target(svg_file)
     profile = read_profile(profile_file) if profile_file else None
     plan = load_plan(plan_file)
-    count = plan.partitions
-    cluster = read_machines(cluster_file, count) if cluster_file else Cluster.equal(count)
+    cluster = machines_for(cluster_file, plan.partitions)
     if against is not None:
+        if timeline or svg_file:
+            raise UsageError("--against compares figures; it takes no --timeline and no --svg")
         _compare(plan, against, cluster, cluster_file or "", profile, as_json, quiet)
         return
     forecast = simulate(

@@ -68,7 +68,8 @@ def _show(update: Callable[[], RunView], once: bool) -> None:
     try:
         with Live(console=console, auto_refresh=False) as live:
             for view in _views(update, always=True):
-                live.update(screen(view, time.time(), console.width), refresh=True)
+                shown = screen(view, time.time(), console.width, console.height)
+                live.update(shown, refresh=True)
     except KeyboardInterrupt:
         pass  # that is how one leaves it
 

@@ -15,7 +15,9 @@ from dbgraph.commands.base import (
     NETWORK,
     QUIET,
     TRACE,
+    folder_to_write,
     load_network,
+    log_to_write,
     print_json,
 )
 from dbgraph.commands.sections import SectionCommand
@@ -75,7 +77,9 @@ Examples:
     "--patience", type=click.IntRange(1), help="Stop after K evaluations without a better loss."
 )
 @click.option("--accuracy", metavar="OUTPUT=INPUT", help="What to compare, such as class=label.")
-@click.option("--checkpoint", metavar="DIR", help="Save checkpoints in this folder.")
+@click.option(
+    "--checkpoint", type=folder_to_write, metavar="DIR", help="Save checkpoints in this folder."
+)
 @click.option(
     "--checkpoint-every",
     type=click.IntRange(0),
@@ -83,9 +87,11 @@ Examples:
 )
 @click.option("--keep", type=click.IntRange(1), default=3, show_default=True, help="How many stay.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in the folder.")
-@click.option("--log", metavar="FILE", help="Write a log of JSON lines.")
+@click.option("--log", type=log_to_write, metavar="FILE", help="Write a log of JSON lines.")
 @TRACE
-@click.option("--tensorboard", metavar="DIR", help="Write event files for TensorBoard.")
+@click.option(
+    "--tensorboard", type=folder_to_write, metavar="DIR", help="Write event files for TensorBoard."
+)
 @click.option(
     "--dashboard", is_flag=True, help="Show the run as a page on this host; stderr says where."
 )

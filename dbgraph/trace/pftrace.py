@@ -92,7 +92,8 @@ class _Writing:
         self._packet = TracePacket()
 
     def packets(self) -> Iterator[TracePacket]:
-        first = self._new()
+        first = self._new()  # Perfetto passes over what comes before a packet that says this
+        first.sequence_flags = TracePacket.SEQ_INCREMENTAL_STATE_CLEARED
         first.track_descriptor.uuid, first.track_descriptor.name = _FIRST_TRACK, "dbgraph"
         yield first
         yield self._head()
@@ -116,7 +117,6 @@ class _Writing:
             ended=trace.ended,
         )
         packet = self._new()
-        packet.sequence_flags = TracePacket.SEQ_INCREMENTAL_STATE_CLEARED
         event = packet.track_event
         event.type, event.name = TrackEvent.TYPE_INSTANT, _HEADER
         event.track_uuid = _FIRST_TRACK

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from tempfile import NamedTemporaryFile
 
-from dbgraph.errors import RunError, UsageError
+from dbgraph.errors import RunError
 from dbgraph.plan.plan import Plan
+from dbgraph.target import Target, check_file
 from dbgraph.trace.assemble import assemble
 from dbgraph.trace.collect import Collector
 from dbgraph.units import bytes_
-
-Target = str | os.PathLike[str]
 
 
 class Recording:
@@ -30,7 +27,7 @@ class Recording:
     def __init__(
         self, path: Target, plans: Mapping[str, Plan], backend: str, say: Callable[[str], None]
     ) -> None:
-        check_target(path)
+        check_file(path)
         self.collector = Collector()
         self.wanted = True
         self._path, self._plans, self._backend, self._say = path, plans, backend, say
@@ -63,23 +60,6 @@ class Recording:
         size = bytes_(os.path.getsize(self._path))
         where = f"{count:,} events of {len(trace.processes)} processes"
         self._say(f"wrote {os.fspath(self._path)}: {where}, {size}; {trace.note}")
-
-
-def check_target(path: Target) -> None:
-    """Before any work is done: whether a file can be made there. Raises UsageError."""
-    target = os.path.realpath(path)
-    folder = os.fspath(Path(path).parent)
-    if os.path.isdir(target):
-        raise UsageError(f"can't write {os.fspath(path)!r}: it is a folder")
-    if not os.path.isdir(folder):
-        raise UsageError(f"can't write {os.fspath(path)!r}: there is no folder {folder!r}")
-    if os.path.exists(target) and not os.path.isfile(target):
-        return  # a device, or a pipe
-    try:  # the file system alone knows
-        NamedTemporaryFile(prefix=f".{Path(target).name}.", dir=Path(target).parent).close()
-    except OSError as error:
-        reason = error.strerror or error
-        raise UsageError(f"can't write {os.fspath(path)!r}: {reason}") from None
 
 
 def _words(error: BaseException | None) -> str:

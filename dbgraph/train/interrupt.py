@@ -13,7 +13,7 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
-_MESSAGE = b"\ninterrupted: ending after this step (Ctrl-C again: at once)\n"
+ENDING = "interrupted: ending after this step (Ctrl-C again: at once)"
 _SIGNALS: Mapping[signal.Signals, Callable[[int, FrameType | None], Any] | signal.Handlers] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
@@ -31,10 +31,13 @@ class Interruptible:
 
     Leaves signals alone outside the main thread, and those that somebody else handles, or ignores
     (as `nohup` does).
+
+    Args:
+        say: is called where it was noticed, in the signal's handler: it may use no buffered file.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet = quiet
+    def __init__(self, say: Callable[[], None]) -> None:
+        self._say = say
         self._asked = False
         self._installed: list[signal.Signals] = []
 
@@ -65,6 +68,10 @@ class Interruptible:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        if not self._quiet:
-            with suppress(OSError):  # the terminal may be what is gone
-                os.write(2, _MESSAGE)  # a handler may not use buffered files
+        self._say()
+
+
+def say_ending() -> None:
+    """A line on stderr, for a signal's handler."""
+    with suppress(OSError):  # the terminal may be what is gone
+        os.write(2, f"\n{ENDING}\n".encode())

@@ -17,7 +17,7 @@ from dbgraph.train.history import Evaluation
 from dbgraph.train.interrupt import Interrupted, Interruptible
 from dbgraph.train.judge import Judge, run_metrics
 from dbgraph.train.log import RunLog, is_due
-from dbgraph.train.progress import Progress, Silent
+from dbgraph.train.progress import Progress
 from dbgraph.train.saving import Saver, broken, kept
 from dbgraph.train.setup import Setup
 from dbgraph.train.standing import Standing
@@ -37,7 +37,7 @@ class Journal:
         self._setup, self._progress, self._saver, self._log = setup, progress, saver, log
         self._wishes = wishes
         self._judge = Judge(setup.options.patience, setup.begin.meta.metrics)
-        self.interruptible = Interruptible(quiet=isinstance(progress, Silent))
+        self.interruptible = Interruptible(progress.ending)
         self.standing = Standing()
         self.losses: list[float] = []
         self.evaluations: list[Evaluation] = []

@@ -20,7 +20,7 @@ from dbgraph.train.history import Evaluation, Result
 from dbgraph.train.interrupt import Interrupted, Interruptible
 from dbgraph.train.judge import Judge, run_metrics
 from dbgraph.train.log import RunLog
-from dbgraph.train.progress import Progress, Silent
+from dbgraph.train.progress import Progress
 from dbgraph.train.saving import Saver, broken, kept
 from dbgraph.train.setup import TRAIN, Setup
 
@@ -35,7 +35,7 @@ class Loop:
         self._saver, self._log = saver, log
         self._judge = Judge(setup.options.patience, setup.begin.meta.metrics)
         self._watch = LossWatch()
-        self._interruptible = Interruptible(quiet=isinstance(progress, Silent))
+        self._interruptible = Interruptible(progress.ending)
         self._done = setup.begin.step
         self._losses: list[float] = []
         self._evaluations: list[Evaluation] = []

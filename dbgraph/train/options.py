@@ -11,6 +11,7 @@ from dbgraph.errors import UsageError
 from dbgraph.optim.rules import Rule
 from dbgraph.plan.plan import Plan
 from dbgraph.suggest import did_you_mean
+from dbgraph.target import check_file, check_folder
 from dbgraph.train.algorithm import Algorithm, Many, many
 
 DEFAULT_STEPS = 500
@@ -95,6 +96,7 @@ class Options:
             for name in (name for name, given in saves.items() if given):
                 hint = "name one: checkpoint=DIR"
                 raise UsageError(f"{name} needs a folder for checkpoints", hint=hint)
+        _check_targets(self)
         object.__setattr__(self, "many", many(self.algorithm, self.replicas, self.shards))
         if isinstance(self.optimizer, str):
             object.__setattr__(self, "optimizer", Rule.parse(self.optimizer))
@@ -114,6 +116,17 @@ class Options:
         """The rule that is asked for."""
         assert not isinstance(self.optimizer, str)  # parsed above
         return self.optimizer
+
+
+def _check_targets(options: Options) -> None:
+    """Whether what is to be written can be."""
+    if options.trace is not None:
+        check_file(options.trace)
+    if options.log is not None:
+        check_file(options.log, in_new_folder=True)
+    for folder in (options.checkpoint, options.tensorboard):
+        if folder is not None:
+            check_folder(folder)
 
 
 _COUNTS: Mapping[str, int] = {

@@ -13,6 +13,7 @@ from dbgraph import units
 from dbgraph.errors import UsageError
 from dbgraph.metrics import Record, make_record
 from dbgraph.train.history import Evaluation
+from dbgraph.train.interrupt import ENDING, say_ending
 from dbgraph.watch.fold import RunView, fold
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None:
         """Something that people should know."""
+
+    def ending(self) -> None:
+        """Ctrl-C was pressed, and the run ends after this step. Called in a signal's handler."""
 
     def stop(self) -> None:
         """The run has ended, well or not."""
@@ -92,6 +96,9 @@ class Silent:
     def note(self, text: str) -> None:
         pass
 
+    def ending(self) -> None:
+        pass
+
     def stop(self) -> None:
         pass
 
@@ -137,6 +144,9 @@ class Lines:
     def note(self, text: str) -> None:
         print(text, file=self._file or sys.stderr, flush=True)
 
+    def ending(self) -> None:
+        say_ending()
+
     def stop(self) -> None:
         pass
 
@@ -155,6 +165,7 @@ class Bar:
         self._view = RunView()
         self._done = 0
         self._latest: dict[str, float] = {}
+        self._ends = False
 
     def start(self, title: str, done: int, total: int, batch: int) -> None:
         from rich.console import Console
@@ -193,6 +204,9 @@ class Bar:
         else:
             self._live.console.print(text, highlight=False, markup=False)
 
+    def ending(self) -> None:
+        self._ends = True  # what is written beside the screen would break it
+
     def stop(self) -> None:
         if self._live is not None:
             self._live.stop()
@@ -200,14 +214,18 @@ class Bar:
 
     def _screen(self) -> RenderableType:
         """The records, and what each step tells between them."""
+        from rich.console import Group
+
         from dbgraph.watch.screen import screen
 
         if self._live is None:  # it is just being made
             return ""
-        view = self._view
+        view, console = self._view, self._live.console
         latest = {**view.latest, **self._latest}
         view = replace(view, step=max(self._done, view.step), latest=latest)
-        return screen(view, time.time(), self._live.console.width)
+        ending = [ENDING] if self._ends and view.state == "running" else []
+        height = console.height - len(ending)
+        return Group(screen(view, time.time(), console.width, height), *ending)
 
 
 def _training(loss: float, accuracy: float | None) -> str:
