@@ -11,7 +11,7 @@ The paper reports 2.2 on 8 machines for speech and more than 12 on 81 for 1.7 B.
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,8 @@ import dbgraph as dbg
 from dbgraph.cluster import Cluster
 from dbgraph.clusterfile import read_cluster
 from dbgraph.compile import Options, compiled, forecast
-from dbgraph.ir.graph import Graph, Node
-from dbgraph.passes.partition.choice import Choice
 from dbgraph.passes.partition.given import Given
-from dbgraph.passes.partition.grids import grids
+from dbgraph.passes.partition.grids import every_way
 from dbgraph.passes.partition.team import Team
 from dbgraph.passes.partition.tiles import Tiles
 from dbgraph.pipeline import front_passes, run
@@ -43,13 +41,6 @@ QUICK = (1, 2, 8)
 PAPER = {("speech 42 M", 8): 2.2, ("image 1.7 B", 81): 12.0}
 CUTS = ("layers", "tiles", "auto")
 TEN_GIGABIT_BYTES_S = 1.25e9
-
-
-def every_way(graph: Graph, node: Node, team: Team, batched: bool) -> Iterator[Choice]:
-    """The paper's kind of cut: a layer's units, or its rows and columns, over all machines."""
-    shape = node.type.shape
-    for pieces in grids(graph, node, range(len(team), 0, -1), False, most=3):
-        yield Choice(team.cut(shape, pieces))
 
 
 def steps(network: dbg.Network, cluster: Cluster, budget_s: float) -> dict[str, float]:

@@ -74,6 +74,13 @@ def over_all(
     return None
 
 
+def every_way(graph: Graph, node: Node, team: Team, batched: bool) -> Iterator[Choice]:
+    """Those of Dean et al. 2012: a layer's units, or its rows and columns, over as many places as
+    there can be."""
+    for pieces in grids(graph, node, range(len(team), 0, -1), False, most=3):
+        yield Choice(team.cut(node.type.shape, pieces))
+
+
 def spreading(graph: Graph, node: Node, team: Team, batched: bool) -> Iterator[Choice]:
     """Those that give every place something to do, with more tiles than places if need be."""
     count = len(team)

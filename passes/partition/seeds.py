@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dbgraph.errors import NoCutError
 from dbgraph.passes.partition.ahead import is_heavy
 from dbgraph.passes.partition.choice import Choices, computes
-from dbgraph.passes.partition.grids import batched_values, over_all
+from dbgraph.passes.partition.grids import batched_values, every_way, over_all
 from dbgraph.passes.partition.pinned import pinned
 from dbgraph.passes.partition.relocate import place_layers
 from dbgraph.passes.partition.spans import pipelines
@@ -80,6 +80,9 @@ class Seeds:
             given = {name: choice for name, choice in cuts.items() if choice is not None}
             recipe = Tiles(self.bench.cluster, self.team, given=given)
             yield self._candidate(recipe.greedy(graph, self.team), self.few, label, recipe)
+        recipe = Tiles(self.bench.cluster, self.team, offer=every_way)
+        choices = recipe.greedy(graph, self.team)
+        yield self._candidate(choices, self.few, "every layer, light ones too", recipe)
 
     def microbatched(self) -> Iterator[Candidate]:
         """Tilings with more and more microbatches: one is computed while another's values travel,
