@@ -96,19 +96,26 @@ def load_network(spec: str) -> Network:
     raise NetworkError(f"{spec}: {name}() returned {kind}, not a dbg.Network", hint=hint)
 
 
-def load_plan(path: str) -> Plan:
-    """A plan whose file keeps all rules. Raises UsageError where there is none, PlanError."""
+def load_plan(path: str, *, anew: bool = False) -> Plan:
+    """A plan whose file keeps all rules. Raises UsageError where there is none, PlanError.
+
+    Args:
+        anew: whether one is verified that is sealed, too.
+    """
+    from dbgraph.plan.seal import is_sealed
     from dbgraph.plan.verify import verify_plan
 
     plan = read_plan(path)
+    if not anew and is_sealed(path):
+        return plan
     try:
         verify_plan(plan)
     except DbgraphError as error:
-        anew = (
+        hint = (
             f"a page marks where: dbgraph show {path} --open\n  "
             f"if it was edited, make it anew: dbgraph compile --from {path} -o {path}"
         )
-        raise PlanError(f"{path}: {error.rule}", at=error.at, hint=error.hint or anew) from error
+        raise PlanError(f"{path}: {error.rule}", at=error.at, hint=error.hint or hint) from error
     return plan
 
 
@@ -164,12 +171,14 @@ def write_file(path: str, content: str | bytes | Iterable[str]) -> None:
 @contextmanager
 def no_garbage() -> Iterator[None]:
     """Python's collector of cycles stands still. A plan is millions of objects and none is in a
-    cycle; the collector would walk over all of them again and again, for a third of the time."""
+    cycle; the collector would walk over all of them again and again, for a third of the time. Nor
+    does it look at them afterwards, as it would once more at the end of the process."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         if enabled:
             gc.enable()
 

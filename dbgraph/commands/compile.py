@@ -172,10 +172,13 @@ def _searched(outcome: Outcome) -> str:
 
 
 def _save(plan: Plan, path: str) -> None:
+    from dbgraph.plan.seal import sealed
     from dbgraph.plan.text import plan_lines
+    from dbgraph.plan.verify import verify_plan
 
+    verify_plan(plan)
     with explained(path):
-        write_file(path, plan_lines(plan))
+        write_file(path, sealed(plan_lines(plan)))
 
 
 def _print(

@@ -65,7 +65,7 @@ def verify(
     from dbgraph.commands.dryrun import check_deadlock
     from dbgraph.compile import forecast
 
-    plan = load_plan(plan_file)
+    plan = load_plan(plan_file, anew=True)
     transfers = len(plan.transfers)
     cost = forecast(plan)
     check_deadlock(plan, cost)

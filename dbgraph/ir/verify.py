@@ -75,9 +75,6 @@ class _Check:
 
     def __init__(self, graph: Graph, stage: str) -> None:
         self.graph, self.name, self.stage = graph, stage, STAGES[stage]
-        # Tiles repeat their layer's shapes: each case is looked at once.
-        self.typed: set[Signature] = set()
-        self.moved: set[tuple[str, Attrs]] = set()
         self.cuttable: dict[Signature, tuple[int, ...]] = {}
         self.sent: set[tuple[str, int]] = set()
 
@@ -87,12 +84,14 @@ class _Check:
         if graph.misread:
             reader, rule = graph.misread
             raise self.fail(reader, f"it {rule}")
-        for node, read in zip(graph.nodes, graph.sources, strict=True):
-            inputs = [graph.nodes[i] for i in read]
-            self.check_type(node, inputs)
-            self.check_place(node)
-            if self.stage.apart:
-                self.check_edges(node, inputs)
+        self.check_moved()
+        self.check_types()
+        self.check_places()
+        if self.stage.placed is not None:
+            for node in graph.nodes:
+                self.check_cut(node, self.rule_of(node))
+        if self.stage.apart:
+            self.check_edges()
         for result in graph.results:
             self.check_result(result)
 
@@ -124,22 +123,25 @@ class _Check:
             raise self.fail(node, "views are resolved when their readers are tiled; none may stay")
         return rule
 
-    def check_type(self, node: Node, inputs: list[Node]) -> None:
-        """Args: inputs: of the node."""
-        signature = self.graph.signatures.get(node.name)
-        if signature is None:  # a send or a recv
-            self.check_moved(node, inputs)
-        elif signature not in self.typed:
-            self.check_inferred(node, signature.inputs)
-            self.typed.add(signature)
+    def check_types(self) -> None:
+        """Tiles repeat their layer's shapes: each case is looked at once."""
+        seen: set[Signature] = set()
+        for name, signature in self.graph.signatures.items():
+            if signature not in seen:
+                self.check_inferred(self.graph.by_name[name], signature.inputs)
+                seen.add(signature)
 
-    def check_moved(self, node: Node, inputs: list[Node]) -> None:
-        """What its op's rule says of a type it says of all; so its attributes are looked at once,
-        and that it gives what it takes."""
-        moved = node.op, node.attrs
-        if len(inputs) != 1 or inputs[0].type != node.type or moved not in self.moved:
-            self.check_inferred(node, tuple([value.type for value in inputs]))
-            self.moved.add(moved)
+    def check_moved(self) -> None:
+        """Sends and recvs. What their ops' rules say of a type they say of all: so their attributes
+        are looked at once, and that they give what they take."""
+        nodes, seen = self.graph.nodes, set[tuple[str, Attrs]]()
+        for node, read in zip(nodes, self.graph.sources, strict=True):
+            if node.op not in ("send", "recv"):
+                continue
+            kept = len(read) == 1 and nodes[read[0]].type == node.type
+            if not kept or (node.op, node.attrs) not in seen:
+                self.check_inferred(node, tuple([nodes[i].type for i in read]))
+                seen.add((node.op, node.attrs))
 
     def check_inferred(self, node: Node, types: Types) -> None:
         expected = self.infer(node, self.rule_of(node), types)
@@ -158,12 +160,13 @@ class _Check:
                 node, f"its attributes {node.attrs} do not fit the op with inputs {given}"
             ) from error
 
-    def check_place(self, node: Node) -> None:
-        if self.stage.placed is not None:
-            self.check_cut(node, self.rule_of(node))
-        if not self.stage.tiled and node.partition is not None:
+    def check_places(self) -> None:
+        places = {node.partition for node in self.graph.nodes}
+        if not self.stage.tiled and places != {None}:
+            node = next(node for node in self.graph.nodes if node.partition is not None)
             raise self.fail(node, f"it stands on partition {node.partition} before it is a tile")
-        if self.stage.tiled and (node.partition is None or node.partition < 0):
+        if self.stage.tiled and any(place is None or place < 0 for place in places):
+            node = next(n for n in self.graph.nodes if n.partition is None or n.partition < 0)
             raise self.fail(node, f"its partition is {node.partition}; it must be 0 or more")
 
     def check_cut(self, node: Node, rule: OpDef) -> None:
@@ -183,21 +186,28 @@ class _Check:
             if pieces > 1 and axis not in self.cuttable[signature]:
                 raise self.fail(node, f"axis {axis} is in {pieces} pieces, but it can't be cut")
 
-    def check_edges(self, node: Node, inputs: list[Node]) -> None:
-        if node.op == "recv":
-            self.check_recv(node, inputs[0])
-            return
-        for value in inputs:
-            if value.op == "send":
-                raise self.fail(node, f"it reads the send %{value.name}; only a recv may")
-            if value.partition != node.partition:
-                raise self.fail(
-                    node,
-                    f"it stands on partition {node.partition} and reads %{value.name} of partition "
-                    f"{value.partition} without a send and a recv",
-                )
-        if node.op == "send":
-            self.check_send(node)
+    def check_edges(self) -> None:
+        nodes = self.graph.nodes
+        places = [node.partition for node in nodes]
+        sends = {i for i, node in enumerate(nodes) if node.op == "send"}
+        for node, read in zip(nodes, self.graph.sources, strict=True):
+            if node.op == "recv":
+                self.check_recv(node, nodes[read[0]])
+                continue
+            for i in read:
+                if i in sends or places[i] != node.partition:
+                    raise self.apart(node, nodes[i])
+            if node.op == "send":
+                self.check_send(node)
+
+    def apart(self, node: Node, value: Node) -> PlanError:
+        if value.op == "send":
+            return self.fail(node, f"it reads the send %{value.name}; only a recv may")
+        return self.fail(
+            node,
+            f"it stands on partition {node.partition} and reads %{value.name} of partition "
+            f"{value.partition} without a send and a recv",
+        )
 
     def check_send(self, node: Node) -> None:
         to, value = node.attrs.int("to"), node.inputs[0]

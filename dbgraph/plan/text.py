@@ -22,6 +22,7 @@ from dbgraph.plan.derive import segments_of, transfers_of
 from dbgraph.plan.edited import edited_node
 from dbgraph.plan.plan import MODES, ORDERS, Plan
 from dbgraph.plan.program import Instruction, Program, parse_instruction
+from dbgraph.plan.seal import END
 
 VERSION = 3
 _READ = ("2", "3")  # in version 2 each send and each recv has its own line, as they still may
@@ -55,7 +56,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield from _block("graph", graph_lines(plan.graph))
     for program in plan.programs:
         yield from _block(f"program {program.partition}", _program_lines(program))
-    yield "end\n"
+    yield f"{END}\n"
 
 
 def _block(title: str, lines: Iterable[str]) -> Iterator[str]:
@@ -168,7 +169,7 @@ def parse_plan(text: str) -> Plan:
     head, network, cuts = _decided(lines)
     graph = _graph(lines, "graph")
     programs = _programs(lines, graph, head["partitions"])
-    if lines.next("'end'") != "end":
+    if lines.next("'end'").split(" ")[0] != END:
         raise PlanError(f"line {lines.at}: expected 'end', found {lines.lines[lines.at - 1]!r}")
     return Plan(
         **head,
