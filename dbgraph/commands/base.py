@@ -171,14 +171,12 @@ def write_file(path: str, content: str | bytes | Iterable[str]) -> None:
 @contextmanager
 def no_garbage() -> Iterator[None]:
     """Python's collector of cycles stands still. A plan is millions of objects and none is in a
-    cycle; the collector would walk over all of them again and again, for a third of the time. Nor
-    does it look at them afterwards, as it would once more at the end of the process."""
+    cycle; the collector would walk over all of them again and again, for a third of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
         if enabled:
             gc.enable()
 
