@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -22,14 +20,14 @@ from dbgraph.calibrate.fit import Timed, fit_rates, non_negative
 from dbgraph.calibrate.layout import Layout
 from dbgraph.calibrate.machines import cluster_of
 from dbgraph.calibrate.measure import Measured, measure
-from dbgraph.calibrate.rehearse import Rehearsal, rehearsal_plans, rehearse
+from dbgraph.calibrate.rehearse import Rehearsal, rehearsal_plans
 from dbgraph.calibrate.samples import SAMPLES, Sample
 from dbgraph.calibrate.sketch import Sketch
 from dbgraph.calibrate.table import measured_table
 from dbgraph.cluster import Cluster, Link, MachineSpec, Rates
 from dbgraph.clusterfile import cluster_toml, parse_cluster
 from dbgraph.cost import node_work
-from dbgraph.errors import ClusterLostError, RunError
+from dbgraph.errors import ClusterLostError
 from dbgraph.ir.types import NO_ATTRS, Attrs, TensorType
 from dbgraph.job import Job, Step, StepResult
 from dbgraph.ops import COMMUNICATION, LEAVES, OPS
@@ -328,44 +326,6 @@ def test_wrong_input_is_said_before_anything_is_measured(
     assert outcome.code == 2
     assert says in outcome.err
     assert not outcome.out
-
-
-@contextmanager
-def _at_rest() -> Iterator[None]:
-    """Skips where other programs keep the machine from being measured, which is no fault."""
-    try:
-        yield
-    except RunError as error:
-        if "too busy" not in error.rule:
-            raise
-        pytest.skip(str(error))
-
-
-@pytest.mark.slow
-def test_a_host_is_really_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A product of matrices is faster than 1 and slower than 100,000 GFLOP/s on any machine, a
-    message takes between 1 µs and 1 s."""
-    few = [*rehearsal_plans(2)][:3]  # all take half a minute
-    monkeypatch.setattr("dbgraph.calibrate.rehearse.LEAST_S", 0.0)
-    monkeypatch.setattr("dbgraph.calibrate.rehearse.rehearsal_plans", lambda machines: few)
-    ops = tuple(s for s in SAMPLES if s.op in ("contract", "relu"))[:8]
-    layout = Layout((0, 0), 2)
-    backend = make_backend("zmq")
-    try:
-        with _at_rest():
-            measured = measure(backend, layout, lambda done: None, ops=ops, rounds=2)
-    finally:
-        backend.stop()
-    alone = cluster_of(measured, layout, 2.0**30)
-    with _at_rest():
-        rehearsals = rehearse(lambda: make_backend("zmq"), layout, lambda done: None)
-    found = in_context(alone, context_of(rehearsals, alone))
-    spec = found.machines[0]
-    assert 1e9 < spec.flop_s < 1e14
-    assert 1e8 < spec.memory_bytes_s < 1e13
-    assert 1e-6 < found.local.message_s + found.local.latency_s < 1.0
-    assert 1e-5 < found.driver_s + found.control_s < 1.0
-    assert parse_cluster(cluster_toml(found)) == found
 
 
 @pytest.mark.slow

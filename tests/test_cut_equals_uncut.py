@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from strategies_networks import feeds, networks
-from uncut import initial_parameters, results
+from uncut import initial_parameters, quick_segments, results
 
 import dbgraph as dbg
 from dbgraph import layers as L
 from dbgraph.backends.local import LocalBackend
-from dbgraph.compile import forecast
+from dbgraph.compile import Options, forecast, make_plans
 from dbgraph.errors import NoCutError
 from dbgraph.job import Job, Step
 from dbgraph.plan.text import parse_plan, print_plan
@@ -32,9 +34,10 @@ _SETTINGS = settings(
 
 def one_step(plan: dbg.Plan, inputs: dict[str, np.ndarray]):
     backend = LocalBackend()
-    backend.start(Job({"plan": plan}))
-    backend.load(None)
-    return backend.step(Step("plan", number=3, feeds=inputs, want=_EVERYTHING))
+    with quick_segments():
+        backend.start(Job({"plan": plan}))
+        backend.load(None)
+        return backend.step(Step("plan", number=3, feeds=inputs, want=_EVERYTHING))
 
 
 def close(actual: np.ndarray, expected: np.ndarray, name: str) -> None:
@@ -68,6 +71,14 @@ def check(network: dbg.Network, plan: dbg.Plan, seed: int) -> None:
             close(got.gradients[name], value, name)
 
 
+def planned(network: dbg.Network, options: Options) -> dbg.Plan:
+    """Searched for a second only: how fast it is does not matter."""
+    try:
+        return make_plans(network, replace(options, budget_s=1.0))["training"]
+    except NoCutError:
+        assume(False)
+
+
 @given(
     network=networks(loss=True),
     partitions=st.integers(1, 8),
@@ -76,11 +87,7 @@ def check(network: dbg.Network, plan: dbg.Plan, seed: int) -> None:
 )
 @_SETTINGS
 def test_random_networks_and_cuts(network, partitions, strategy, seed):
-    try:
-        plan = dbg.make_plan(network, partitions, strategy=strategy)
-    except NoCutError:
-        assume(False)
-    check(network, plan, seed)
+    check(network, planned(network, Options(partitions, strategy=strategy)), seed)
 
 
 @pytest.mark.slow
@@ -93,11 +100,7 @@ def test_random_networks_and_cuts(network, partitions, strategy, seed):
 )
 @settings(_SETTINGS, max_examples=9)
 def test_many_random_networks_and_cuts(network, partitions, strategy, microbatches, seed):
-    try:
-        plan = dbg.make_plan(network, partitions, strategy=strategy, microbatches=microbatches)
-    except NoCutError:
-        assume(False)
-    check(network, plan, seed)
+    check(network, planned(network, Options(partitions, microbatches, strategy)), seed)
 
 
 @pytest.mark.slow

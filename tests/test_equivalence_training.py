@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from strategies_networks import feeds, networks
-from uncut import QUICKLY, evaluate, initial_parameters
+from uncut import QUICKLY, evaluate, initial_parameters, quick_segments
 
 import dbgraph as dbg
 from dbgraph import layers as L
@@ -215,7 +215,8 @@ def test_every_cut(name, strategy, partitions):
         with pytest.raises(NoCutError, match=f"the network has {len(layers)}"):
             dbg.make_plan(NETWORKS[name]("float64"), partitions, strategy=strategy)
         return
-    check(name, "momentum", "float64", partitions=partitions, strategy=strategy)
+    with quick_segments():
+        check(name, "momentum", "float64", partitions=partitions, strategy=strategy)
 
 
 @pytest.mark.slow
@@ -223,7 +224,8 @@ def test_every_cut(name, strategy, partitions):
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", ["image", "several"])
 def test_every_rule(name, rule, dtype):
-    check(name, rule, dtype, partitions=4, strategy="tiles", microbatches=3)
+    with quick_segments():
+        check(name, rule, dtype, partitions=4, strategy="tiles", microbatches=3)
 
 
 @pytest.mark.slow
@@ -247,16 +249,10 @@ def random_training(
     assume(network.batch % microbatches == 0)
     assume(network.parameters)
     rule, arrays = Rule.parse("momentum:learning_rate=0.001"), examples(network, 3)
+    cut = {"partitions": partitions, "strategy": strategy, "microbatches": microbatches}
     try:
-        actual = through_dbgraph(
-            network,
-            rule,
-            arrays,
-            10,
-            partitions=partitions,
-            strategy=strategy,
-            microbatches=microbatches,
-        )
+        with quick_segments():
+            actual = through_dbgraph(network, rule, arrays, 10, **cut)
     except NoCutError:
         assume(False)
     (alone,) = on_one_machine(network, gradient_of(network), rule, arrays, 10)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies_ops import CASES, Case, cut, regions, split_attrs, splits, values
+from uncut import QUICKLY
 
 from dbgraph.ir.region import Region
 from dbgraph.ir.types import Attrs, TensorType
@@ -285,7 +286,7 @@ def full_vjps(case: Case, arrays: list[np.ndarray], weights: np.ndarray) -> list
         inputs = [known.get(k, array) for k, array in enumerate(arrays)]
         return KERNELS[case.op](static, *inputs, *dynamic)
 
-    run = jax.jit(lambda xs, y: jax.vjp(forward, *xs)[1](y))
+    run = jax.jit(lambda xs, y: jax.vjp(forward, *xs)[1](y), compiler_options=QUICKLY)
     return [np.asarray(result) for result in run([arrays[k] for k in places], weights)]
 
 

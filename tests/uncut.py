@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
 from typing import Any
+from unittest.mock import patch
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +16,7 @@ import dbgraph as dbg
 from dbgraph.initial import initial_values
 from dbgraph.ir.graph import Graph
 from dbgraph.ir.region import Region
+from dbgraph.kernels.segment import accumulating, compiled
 from dbgraph.kernels.table import KERNELS
 from dbgraph.ops import dynamic_names
 
@@ -76,3 +80,34 @@ def results(network: dbg.Network, parameters: Arrays, feeds: Arrays, step: int =
         losses = {name: float(value) for name, value in terms.items()}
         outputs = {name: np.asarray(value) for name, value in seen.items()}
         return losses, outputs, {k: np.asarray(v) for k, v in gradients.items()}
+
+
+# Segments
+
+
+def _quickly(make: Callable[..., Any]) -> Callable[..., Any]:
+    """`make` of jitted functions, with ones of its own that are compiled quickly."""
+
+    @cache
+    def made(*structure: Any) -> Any:
+        with patch.object(jax, "jit", partial(jax.jit, compiler_options=QUICKLY)):
+            return make.__wrapped__(*structure)  # type: ignore[attr-defined]  # of lru_cache
+
+    return made
+
+
+_QUICK = {
+    "dbgraph.loaded.compiled": _quickly(compiled),
+    "dbgraph.loaded.accumulating": _quickly(accumulating),
+}
+
+
+@contextmanager
+def quick_segments() -> Iterator[None]:
+    """Plans that run in this process are compiled as quickly as a reference: for tests of many
+    cuts, where what each computes matters and not how fast. Updates, and all in the tests of
+    single cuts, of backends and of bits, are compiled as users do."""
+    with ExitStack() as stack:
+        for name, made in _QUICK.items():
+            stack.enter_context(patch(name, made))
+        yield
