@@ -329,6 +329,8 @@ class Link:
         assigned = isinstance(envelope.message, Assign)
         if self.me is None and assigned and self._job in (None, envelope.job):
             self._join(envelope)
+        if self.me is None and self._job in (None, envelope.job):
+            return None  # from a peer that was told before us; what matters is sent again
         if self.me is None or envelope.job != self.me.job:
             raise WireError(Refusal.JOB)
         line = self._lines.get(envelope.sender) or self._opened(envelope.sender)

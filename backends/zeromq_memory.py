@@ -28,8 +28,8 @@ from dbgraph.wire.memory import extent_bytes, places
 from dbgraph.wire.parcel import DTYPES
 
 SMALLEST_BYTES = 16 << 10
-"""Smaller messages go by the line. Of this size a round trip takes a tenth less than by the line, of
-1 MiB less than half."""
+"""Smaller messages go by the line. Of this size a round trip takes a tenth less than by the line,
+of 1 MiB less than half."""
 
 _UNUSED_S = 5.0
 _MOST_WASTE = 4

@@ -81,6 +81,26 @@ def test_what_is_sent_before_the_peer_listens_arrives_later(pair: Pair) -> None:
     late.close()
 
 
+def test_what_comes_before_the_orders_is_no_refusal(pair: Pair) -> None:
+    one, _ = pair
+    worker = Link(one._key, "tcp://127.0.0.1:*", job=JOB)
+    worker.start()
+    one.connect(Process(JOB, 7, 1), worker.endpoint)
+    one.send(7, m.Collect())
+    until(lambda: one.resent)
+    other = Link(one._key, "tcp://127.0.0.1:*", me=Process(JOB, m.DRIVER, 1))
+    other.start()
+    other.connect(Process(JOB, 7, 1), worker.endpoint)
+    peers = (m.Address(0, one.endpoint, 1),)
+    assign = m.Assign(7, other.endpoint, 1, peers, heartbeat_s=0.1, silence_s=60.0)
+    other.send(7, assign)
+    assert taken(worker).message == assign
+    assert taken(worker).message == m.Collect()
+    assert not worker.counters[Refusal.JOB.value]
+    for link in (worker, other):
+        link.close()
+
+
 def test_heartbeats_come_while_nobody_takes_anything(pair: Pair) -> None:
     one, _ = pair
     until(
