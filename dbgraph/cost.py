@@ -52,22 +52,20 @@ def node_flop(graph: Graph, node: Node) -> int:
 
 def node_work(graph: Graph, node: Node) -> Work:
     """Kind, FLOPs and bytes of one execution of a node; leaves and communication do none."""
-    if node.op in LEAVES or node.op in COMMUNICATION:
-        return _NOTHING
     return op_work(node.op, node.attrs, graph.input_types(node), node.type)
 
 
 @lru_cache(maxsize=2**16)
 def signature_work(signature: Signature) -> Work:
     """The same of all nodes with that signature."""
-    if signature.op in LEAVES or signature.op in COMMUNICATION:
-        return _NOTHING
     return op_work(signature.op, signature.attrs, signature.inputs, signature.type)
 
 
 @lru_cache(maxsize=2**16)  # the tiles of a layer have few shapes
 def op_work(name: str, attrs: Attrs, types: Types, out: TensorType) -> Work:
-    """What an op does for inputs and an output of these types."""
+    """What an op does for inputs and an output of these types; see `node_work`."""
+    if name in LEAVES or name in COMMUNICATION:
+        return _NOTHING
     rule = op(name)
     moved = out.size_bytes + sum(t.size_bytes for t in types)
     scratch = rule.scratch_bytes(attrs, types, out)

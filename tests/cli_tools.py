@@ -116,6 +116,11 @@ class Cli:
         return Outcome(code, out, err)
 
 
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    return Cli(capsys)
+
+
 def compiled(cli: Cli, folder: Path, *options: str | float, name: str = "small.plan") -> Path:
     """A plan of NETWORK."""
     path = folder / name

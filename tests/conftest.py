@@ -21,7 +21,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-pytest_plugins = ["browser"]  # the fixture `open_page`
+pytest_plugins = ["browser", "cli_tools"]  # the fixtures `open_page` and `cli`
 
 _GOLDEN = Path(__file__).parent / "golden"
 _MOST_COMPILED = 20_000  # files, of some 10 KB each

@@ -40,11 +40,6 @@ from dbgraph.state import State
 POSITIVE = st.floats(1e-3, 1e3)
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)
-
-
 # Arithmetic
 
 

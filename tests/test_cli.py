@@ -24,11 +24,6 @@ from dbgraph.plan.text import open_plan
 DBGRAPH = (sys.executable, "-m", "dbgraph")
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)
-
-
 # The program
 
 

@@ -10,12 +10,6 @@ from cli_tools import Cli, compiled, net_file, recut
 
 from dbgraph.plan.text import open_plan
 
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)
-
-
 LOCAL = "local/local2d local/add local/relu: batch 8, rows 0|2|4, cols 4, maps 4 -> 0 1"
 
 

@@ -32,11 +32,6 @@ from dbgraph.uncut import evaluate
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)
-
-
-@pytest.fixture
 def small(cli: Cli, tmp_path: Path) -> Path:
     """A training plan on two partitions."""
     return compiled(cli, tmp_path, "-n", 2, "--strategy", "tiles")

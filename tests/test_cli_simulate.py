@@ -23,11 +23,6 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "cluster.toml"
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)
-
-
-@pytest.fixture
 def small(cli: Cli, tmp_path: Path) -> Path:
     """A training plan on two partitions."""
     return compiled(cli, tmp_path, "-n", 2, "--strategy", "tiles")

@@ -19,11 +19,6 @@ from dbgraph.errors import RunError, UsageError
 from dbgraph.train.progress import Silent
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)
-
-
 def _handle(request: Request) -> Answer:
     if request.get("ask") != "echo":
         raise UsageError("unknown", hint="echo")

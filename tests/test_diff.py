@@ -29,11 +29,6 @@ def digits(strategy: str) -> Digest:
     return Digest(plan, forecast(plan))
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)
-
-
 BEFORE = "pool/pool2d: batch 8, rows 0|1|2, cols 2, maps 4 -> 0 1"
 AFTER = "pool/pool2d: batch 8, rows 0|1|2, cols 2, maps 4 -> 0 0"
 LOCAL = "local/local2d local/add local/relu: batch 8, rows 0|2|4, cols 4, maps 4 -> 0 1"

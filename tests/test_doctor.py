@@ -42,11 +42,6 @@ from dbgraph.watch.diagnosis import Finding, Limits, diagnose
 LIMITS = Limits.of(sign_s=1.0, stuck_s=120.0)
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)
-
-
 def waits(name: str, *of: str, since_s: float = 12.0, **more: object) -> MachineState:
     what = f"a value from {', '.join(of)}"
     return MachineState(name, "RECV t0.0", what, of, since_s, **more)  # type: ignore[arg-type]

@@ -42,11 +42,6 @@ def digits(request: pytest.FixtureRequest) -> Plan:
     return open_plan(_FROZEN)
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)
-
-
 def step(plan: Plan) -> Timeline:
     cluster = Cluster.equal(plan.partitions)
     cost = simulate(plan.graph, plan.transfers, plan.programs, cluster, timeline=True)

@@ -347,11 +347,6 @@ def test_others_leave_all_other_layers_as_they_are() -> None:
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)
-
-
-@pytest.fixture
 def small(cli: Cli, tmp_path: Path) -> Path:
     path = tmp_path / "dense.plan"
     save_plan(by_hand(dense(), DENSE, 2), path)

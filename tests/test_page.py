@@ -332,11 +332,6 @@ def test_whatever_is_read_is_drawn(source: st.DataObject) -> None:
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)
-
-
-@pytest.fixture
 def plan_file(tmp_path: Path) -> Path:
     save_plan(plan(), tmp_path / "a.plan")
     return tmp_path / "a.plan"

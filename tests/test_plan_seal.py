@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +11,6 @@ from cli_tools import Cli, compiled
 
 from dbgraph.plan.seal import is_sealed
 from dbgraph.plan.text import open_plan, save_plan
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)
 
 
 @pytest.fixture
@@ -55,6 +51,12 @@ def test_an_edited_plan_is_verified(plan: Path, cli: Cli, edit: Callable[[str], 
     done = cli("simulate", plan)
     assert done.code == 3
     assert "is not there yet" in done.err
+
+
+def test_a_pipe_is_not_read_again(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.plan"
+    os.mkfifo(pipe)
+    assert not is_sealed(pipe)
 
 
 @pytest.mark.parametrize("content", [b"", b"end ", b"end 0", b"\nend \n", b"\xff\nend ef"])

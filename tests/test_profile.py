@@ -21,11 +21,6 @@ from dbgraph.profile import Profile, read_profile, signature
 from dbgraph.simulate import simulate
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)
-
-
 def network(batch: int = 8) -> dbg.Network:
     """Tiles alike in the middle, others at the border; dropout has dynamic attributes."""
     with dbg.Network("small", batch=batch) as net:

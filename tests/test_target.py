@@ -18,11 +18,6 @@ NOWHERE = "/proc/dbgraph"
 """Nobody can make anything there, not even root."""
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)
-
-
 def test_a_file_can_be_made_or_replaced_and_nothing_is_left(tmp_path: Path) -> None:
     there, pipe, link = tmp_path / "there", tmp_path / "pipe", tmp_path / "link"
     there.write_text("old")

@@ -444,11 +444,6 @@ def test_a_trace_of_another_plan_is_refused() -> None:
     assert "dbgraph train --plan" in found.value.hint
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)
-
-
 def test_commands_say_what_is_wrong_with_a_trace(cli: Cli, tmp_path: Path) -> None:
     plan, bad = tmp_path / "toy.plan", tmp_path / "bad.pftrace"
     save_plan(_toy(), plan)

@@ -27,7 +27,9 @@ def sealed(lines: Iterable[str]) -> Iterator[str]:
 
 
 def is_sealed(path: str | os.PathLike[str]) -> bool:
-    """Raises OSError."""
+    """A pipe, which can't be read again, is not. Raises OSError."""
+    if not os.path.isfile(path):
+        return False
     content = Path(path).read_bytes()
     begin = content.rfind(f"\n{END} ".encode()) + 1
     digest = xxhash.xxh3_64_hexdigest(memoryview(content)[:begin])
